@@ -1,0 +1,58 @@
+//! The shared nouns of Keybearer: ids, names, manifest, limits, call, outcome, problem codes.
+//!
+//! Not for behaviour: nothing here opens a file, a socket or a secret, and nothing here grants
+//! anything. A value of these types says what something is called, never that somebody may have it.
+
+mod call;
+mod digest;
+mod id;
+mod limits;
+mod manifest;
+mod manifest_lint;
+mod name;
+mod problem;
+
+// The public interface is:
+pub use call::Action;
+pub use call::Attempt;
+pub use call::CallArguments;
+pub use call::Delivery;
+pub use call::GuestHeader;
+pub use call::GuestRequest;
+pub use call::Method;
+pub use call::Party;
+pub use call::ToolDescription;
+pub use call::UnixMillis;
+pub use digest::Digest;
+pub use digest::DigestMalformed;
+pub use id::CallId;
+pub use id::CredentialId;
+pub use id::DispatchId;
+pub use id::GrantId;
+pub use id::IdMalformed;
+pub use id::RunId;
+pub use id::TenantId;
+pub use id::TokenId;
+pub use limits::Limits;
+pub use manifest::Allow;
+pub use manifest::Binding;
+pub use manifest::HostRule;
+pub use manifest::Manifest;
+pub use manifest::ManifestInvalid;
+pub use manifest::PackageHead;
+pub use manifest::PathPattern;
+pub use manifest::Placement;
+pub use manifest::Scheme;
+pub use manifest::Slot;
+pub use manifest::Wasi;
+pub use manifest_lint::Finding;
+pub use manifest_lint::check_description;
+pub use name::Host;
+pub use name::NameMalformed;
+pub use name::PackageName;
+pub use name::SlotName;
+pub use name::TenantName;
+pub use name::ToolName;
+pub use name::ToolRef;
+pub use problem::Code;
+pub use problem::Problem;

@@ -1,0 +1,1 @@
+//! The order of things: the way of a call, from permit to receipt.

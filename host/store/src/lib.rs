@@ -1,0 +1,1 @@
+//! The database: tenants, tokens, credentials (sealed), grants, packages, idempotency.

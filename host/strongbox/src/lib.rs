@@ -1,0 +1,1 @@
+//! The one room that reads a secret: sealing, versions, leases, placing, scrubbing.
