@@ -17,14 +17,6 @@ impl UnixMillis {
     }
 }
 
-/// A call's arguments as JSON text that was parsed once, strictly: no duplicate keys, bounded depth.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallArguments(pub String);
-
-/// The caller's own count of its tries, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt(pub u32);
-
 /// Methods that a guest can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -105,14 +97,6 @@ pub enum Party {
     Upstream,
     /// Keybearer itself.
     Host,
-}
-
-/// What a grant allows: every tool of the package, or those named.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// One tool of the package.
-    Tool(crate::ToolName),
 }
 
 /// A tool's word about one of its operations, frozen at publish.

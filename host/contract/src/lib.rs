@@ -13,9 +13,6 @@ mod name;
 mod problem;
 
 // The public interface is:
-pub use call::Action;
-pub use call::Attempt;
-pub use call::CallArguments;
 pub use call::Delivery;
 pub use call::GuestHeader;
 pub use call::GuestRequest;

@@ -1,0 +1,142 @@
+//! A credential's record: everything about it but its values, which are here as sealed bytes that
+//! this room cannot open.
+
+use std::sync::Arc;
+
+use keybearer_contract::CredentialId;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::Target;
+
+/// Bytes sealed by the strongbox. Opaque everywhere else.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(pub Arc<[u8]>);
+
+/// What kind of thing a credential holds, and so what its value must look like.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum CredentialKind {
+    /// One token, for `Authorization: Bearer`.
+    Bearer,
+    /// `user:password` (RFC 7617).
+    Basic,
+    /// The value of a header of its own.
+    Header,
+    /// The value of a query parameter.
+    Query,
+    /// A recipe: the client secret is the value; an access token is minted with it (RFC 6749 §4.4) and
+    /// is what goes out, as a bearer.
+    OauthClientCredentials(OauthClient),
+}
+
+impl CredentialKind {
+    /// Whether this kind of credential fits that placement.
+    #[must_use]
+    pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {
+        use keybearer_contract::Placement;
+        matches!(
+            (self, placement),
+            (Self::Bearer | Self::OauthClientCredentials(_), Placement::Bearer)
+                | (Self::Basic, Placement::Basic)
+                | (Self::Header, Placement::Header { .. })
+                | (Self::Query, Placement::Query { .. })
+        )
+    }
+}
+
+/// The public part of an OAuth client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthClient {
+    /// The token endpoint, pinned: never taken from a discovery document (threats P11).
+    pub token_url: Target,
+    /// `client_id`.
+    pub client_id: String,
+    /// Space-separated scopes (RFC 6749 §3.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// `audience` or RFC 8707 `resource`, sent as `resource`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+/// Whether a credential may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialState {
+    /// It may.
+    Active,
+    /// Never again.
+    Revoked,
+}
+
+/// The state of one version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VersionState {
+    /// The one that dispatches use.
+    Current,
+    /// Rotated out: not put on a request any more, still scrubbed from answers.
+    Retired,
+    /// Revoked: not put on a request any more, still scrubbed from answers.
+    Revoked,
+    /// Its bytes are gone.
+    Destroyed,
+}
+
+/// One value of a credential, sealed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// 1, 2, 3, …
+    pub version: u32,
+    /// The value, sealed under the tenant's data key; empty once destroyed.
+    pub sealed: Sealed,
+    /// Keyed blake3 of the value, to find the same value elsewhere.
+    pub fingerprint: [u8; 32],
+    /// When it was stored.
+    pub created: UnixMillis,
+    /// Its state.
+    pub state: VersionState,
+}
+
+/// A credential, without its values.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CredentialRecord {
+    /// The id.
+    pub id: CredentialId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What people call it; unique within the tenant.
+    pub name: String,
+    /// What kind it is.
+    pub kind: CredentialKind,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is here.
+    pub justification: String,
+    /// When it ends.
+    pub expires: Option<UnixMillis>,
+    /// Whether it may be used.
+    pub state: CredentialState,
+    /// Raised by every rotation and revocation, never lowered.
+    pub epoch: u64,
+    /// When it was made.
+    pub created: UnixMillis,
+    /// Its versions, oldest first.
+    pub versions: Vec<VersionRecord>,
+}
+
+impl CredentialRecord {
+    /// The version that a dispatch would use at this time; none if it is revoked, expired or blank.
+    #[must_use]
+    pub fn current(&self, now: UnixMillis) -> Option<&VersionRecord> {
+        if self.state != CredentialState::Active || self.expires.is_some_and(|end| end <= now) {
+            return None;
+        }
+        self.versions.iter().rfind(|version| version.state == VersionState::Current)
+    }
+}

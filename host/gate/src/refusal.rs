@@ -1,0 +1,94 @@
+//! Why a request of a guest was refused. The guest hears one `denied` for nearly all of these; the
+//! reason is recorded, and `explain` tells it to the tenant's administrator (P10).
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use keybearer_contract::SlotName;
+
+/// Why a request was refused; nothing of it was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The URL is not in canonical form. The guest hears this one: it is its own spelling.
+    #[error("the URL is not in canonical form: {why}")]
+    NotCanonical {
+        /// Which rule.
+        why: String,
+    },
+    /// A header is not fit for the wire. The guest hears this one.
+    #[error("header {index} is not fit for the wire")]
+    MalformedHeader {
+        /// Which, from 0; its text is not repeated.
+        index: usize,
+    },
+    /// Neither a slot nor the allowlist names this place.
+    #[error("no binding names {method} {place}")]
+    NoBinding {
+        /// The method.
+        method: String,
+        /// Scheme, host, port and path.
+        place: String,
+    },
+    /// Two slots name this place: it would carry two credentials.
+    #[error("more than one slot binds this place")]
+    Ambiguous,
+    /// The slot has no grant of this tenant.
+    #[error("slot `{slot}` has no grant: give one with `keybearer grant add`")]
+    NoGrant {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The grant was approved for less than this version of the package asks.
+    #[error("the grant of slot `{slot}` does not cover this version: look at the differences and approve them")]
+    NotApproved {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The grant does not allow this tool.
+    #[error("the grant of slot `{slot}` does not allow this tool")]
+    ActionNotGranted {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The credential is blank, expired, revoked or gone.
+    #[error("the credential of slot `{slot}` has no usable version")]
+    CredentialUnusable {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The credential is not of the kind that the slot places.
+    #[error("the credential of slot `{slot}` is of another kind than the slot places")]
+    WrongKind {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The guest set a header that is the host's, a slot's, or not on the binding's list.
+    #[error("header `{name}` is not the guest's to set here")]
+    HeaderNotAllowed {
+        /// The name, in lower case, cut to 64 characters.
+        name: String,
+    },
+    /// The guest set the query parameter that the slot owns.
+    #[error("query parameter `{name}` is not the guest's to set here")]
+    ParameterNotAllowed {
+        /// The name.
+        name: String,
+    },
+    /// The name resolves to an address that is not public.
+    #[error("the host resolves to an address that is not public")]
+    PrivateAddress,
+    /// The address is one of our own listeners.
+    #[error("the host resolves to this server itself")]
+    SelfConnection,
+    /// The name does not exist. The guest hears `denied`: which names exist inside is not its to learn.
+    #[error("the host's name does not resolve")]
+    UnknownName,
+    /// Between selection and use the credential was rotated or revoked.
+    #[error("the credential changed while the request was being made")]
+    Stale,
+    /// The call's run or token was stopped.
+    #[error("the call was stopped")]
+    Stopped,
+}
