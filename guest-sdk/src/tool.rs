@@ -149,7 +149,8 @@ fn settings() -> SchemaSettings {
     SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true)
 }
 
-/// Takes out what helps nobody: names of Rust types, and formats of integers, which some clients refuse.
+/// Takes out what helps nobody: the Rust type's own name and comment, and formats of numbers, which
+/// some clients refuse.
 fn tidy(mut schema: schemars::Schema) -> Value {
     RecursiveTransform(|schema: &mut schemars::Schema| {
         if matches!(schema.get("type"), Some(kind) if kind != "string" && kind != "object") {
@@ -158,5 +159,6 @@ fn tidy(mut schema: schemars::Schema) -> Value {
     })
     .transform(&mut schema);
     schema.remove("title");
+    schema.remove("description");
     schema.to_value()
 }

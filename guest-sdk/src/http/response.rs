@@ -20,6 +20,7 @@ impl Response {
         Self { status, headers: Vec::new(), body: Vec::new() }
     }
 
+    #[cfg(target_arch = "wasm32")]
     pub(crate) fn from_parts(status: u16, headers: Vec<(String, Vec<u8>)>, body: Vec<u8>) -> Self {
         Self { status, headers, body }
     }

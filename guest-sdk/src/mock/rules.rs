@@ -48,25 +48,28 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
 
 fn is_canonical(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let (authority, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let is_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
     matches!(scheme, "https" | "http")
-        && !authority.is_empty()
+        && authority.contains('.')
         && authority.bytes().all(is_host)
-        && !authority.ends_with(":443")
-        && path.starts_with('/')
-        && path[1..].split('/').enumerate().all(|(index, part)| {
-            let last = index + 1 == path[1..].split('/').count();
-            !matches!(part, "." | "..") && (last || !part.is_empty())
-        })
-        && is_encoded(path, b"/:@!$&'()*+,;=")
-        && is_encoded(query, b"/?:@!$&'()*+,;=")
+        && !(scheme == "https" && authority.ends_with(":443"))
+        && is_path(path)
+        && is_encoded(query, b"/?!$&()*+,=:@;[]", |_| true)
 }
 
-/// Unreserved characters, those given, and `%XX` in upper case that had to be encoded and does not
-/// hide a separator.
-fn is_encoded(text: &str, plain: &[u8]) -> bool {
+fn is_path(path: &str) -> bool {
+    let Some(segments) = path.strip_prefix('/') else { return false };
+    let (front, _last) = segments.rsplit_once('/').unwrap_or(("-", segments));
+    !front.split('/').any(str::is_empty)
+        && !segments.split('/').any(|segment| matches!(segment, "." | ".."))
+        && is_encoded(path, b"/!$&'()*+,=:@", |byte| !matches!(byte, b'/' | b'\\' | b'%' | 0..=31 | 127))
+}
+
+/// Unreserved characters, those given, and `%XX` in upper case for a byte that had to be encoded and
+/// may be.
+fn is_encoded(text: &str, plain: &[u8], may_be_encoded: fn(u8) -> bool) -> bool {
     let bytes = text.as_bytes();
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let mut index = 0;
@@ -75,8 +78,7 @@ fn is_encoded(text: &str, plain: &[u8]) -> bool {
             let digits =
                 text.get(index + 1..index + 3).filter(|hex| !hex.bytes().any(|byte| byte.is_ascii_lowercase()));
             let Some(byte) = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else { return false };
-            let hides_separator = !plain.contains(&b'?') && matches!(byte, b'/' | b'\\' | b'%' | 0);
-            if unreserved(byte) || hides_separator {
+            if unreserved(byte) || !may_be_encoded(byte) {
                 return false;
             }
             index += 3;
@@ -106,6 +108,8 @@ mod tests {
             "https://api.stripe.com/a b",
             "https://api.stripe.com/a%2fb",
             "https://api.stripe.com/a%2Fb",
+            "https://api.stripe.com/a;b",
+            "https://localhost/",
             "https://api.stripe.com/%41",
             "https://api.stripe.com/a?q=x y",
             "https://api.stripe.com/a?q=%zz",

@@ -2,11 +2,12 @@
 //! requests that it sends fit each other. Not linked into any component, and not the host's policy:
 //! it asks the manifest alone, without grants.
 
-use keybearer_contract::HostRule;
 use keybearer_contract::Manifest;
 use keybearer_contract::Method;
+use keybearer_contract::Scheme;
 use keybearer_contract::ToolDescription;
 use keybearer_contract::check_description;
+use keybearer_gate::Target;
 use keybearer_guest::Package;
 use keybearer_guest::mock::Request;
 
@@ -40,20 +41,18 @@ pub fn manifest(text: &str, package: &Package) -> Manifest {
 /// Whether a request fits one of the bindings of a slot: host, port, method, path, headers.
 ///
 /// # Panics
-/// Where there is no such slot, or the URL is not `https://host[:port]/path`.
+/// Where there is no such slot, or the URL is not canonical.
 #[must_use]
 pub fn admits(manifest: &Manifest, slot: &str, request: &Request) -> bool {
     let slot = manifest.slot(&slot.parse().expect("a slot's name")).expect("the manifest has this slot");
-    let rest = request.url_without_query().strip_prefix("https://").expect("a credential goes out over HTTPS only");
-    let (authority, path) = rest.split_at(rest.find('/').expect("a path"));
-    let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
-    let host = host.parse().expect("a host");
-    let port: u16 = port.parse().expect("a port");
+    let target: Target = request.url.parse().expect("the URL is canonical");
+    let destination = target.destination();
     slot.bindings.iter().any(|binding| {
-        binding.port == port
-            && HostRule::admits(&binding.host, &host)
+        destination.scheme() == Scheme::Https
+            && destination.port() == binding.port
+            && binding.host.admits(destination.host())
             && binding.methods.contains(&method(request))
-            && binding.paths.iter().any(|pattern| pattern.matches(path))
+            && binding.paths.iter().any(|pattern| pattern.matches(target.path()))
             && request
                 .headers
                 .iter()
