@@ -11,6 +11,7 @@ mod manifest;
 mod manifest_lint;
 mod name;
 mod problem;
+pub mod strict_json;
 
 // The public interface is:
 pub use call::Delivery;
