@@ -160,3 +160,38 @@ fn doc_line(attribute: &Attribute) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(options: &Options, function: &str) -> Result<String, String> {
+        let function = syn::parse_str(function).expect("a function");
+        expand(options, &function).map(|tokens| tokens.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_cannot_be_a_tool_is_refused_with_the_reason() {
+        for (function, reason) in [
+            ("/// D.\nasync fn a(x: A) -> Result<B, E> {}", "http::send_all"),
+            ("/// D.\nfn a<T>(x: T) -> Result<B, E> {}", "no generics"),
+            ("/// D.\nfn a(x: A, y: B) -> Result<B, E> {}", "one argument"),
+            ("/// D.\nfn a(self) -> Result<B, E> {}", "one argument"),
+            ("fn a(x: A) -> Result<B, E> {}", "doc comment"),
+            ("///  \nfn a(x: A) -> Result<B, E> {}", "doc comment"),
+            ("/// D.\nfn a_(x: A) -> Result<B, E> {}", "63 of a-z"),
+            ("/// D.\nfn createRefund(x: A) -> Result<B, E> {}", "63 of a-z"),
+        ] {
+            let error = expanded(&Options::default(), function).expect_err(function);
+            assert!(error.contains(reason), "{function}: {error}");
+        }
+        assert!(expanded(&Options::default(), "/// D.\npub fn a(x: A) -> Result<B, E> {}").is_ok());
+    }
+
+    #[test]
+    fn lines_of_a_paragraph_are_joined_and_paragraphs_are_kept_apart() {
+        let function: ItemFn =
+            syn::parse_str("///\n/// One\n/// line.\n///\n///\n/// Another.\n///\nfn a() {}").expect("a function");
+        assert_eq!(description(&function.attrs), "One line.\n\nAnother.");
+    }
+}
