@@ -1,0 +1,294 @@
+//! Credentials: their records and their sealed versions. An epoch only grows, here, in the image and
+//! by a trigger of the database itself: a store that forgot a revocation would bring a secret back.
+
+use std::sync::Arc;
+
+use keybearer_contract::CredentialId;
+use keybearer_contract::TenantId;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::CredentialState;
+use keybearer_gate::Sealed;
+use keybearer_gate::VersionRecord;
+use keybearer_gate::VersionState;
+use rusqlite::Transaction;
+use rusqlite::params;
+
+use crate::Store;
+use crate::StoreError;
+use crate::StoreUnavailable;
+use crate::store::from_json;
+use crate::store::to_json;
+use crate::store::to_sql;
+
+/// One credential's epoch, for the comparison with the ledger: a store whose epochs are older than
+/// the ledger's came out of a backup (threats C08). Those of removed tenants are among them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochRow {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub credential: CredentialId,
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+impl Store {
+    /// Stores a new credential with the versions that its record holds; none is allowed.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the tenant has one of this name, or if the versions are not 1, 2, 3, …
+    /// with one current at the most; [`StoreError::NotFound`] if the tenant is gone.
+    pub fn insert_credential(&self, record: CredentialRecord) -> Result<Arc<CredentialRecord>, StoreError> {
+        check_versions(&record.versions)?;
+        let record = Arc::new(record);
+        self.commit(
+            |transaction| {
+                let image = self.image();
+                let tenant = image.tenant(&record.tenant).ok_or(StoreError::NotFound)?;
+                if tenant.credential_names.contains_key(&record.name) {
+                    return Err(StoreError::Conflict("a credential of this name exists"));
+                }
+                transaction.execute(
+                    "INSERT INTO credentials (tenant, id, name, epoch, record) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![
+                        record.tenant.as_str(),
+                        record.id.as_str(),
+                        record.name,
+                        to_sql(record.epoch)?,
+                        record_column(&record)
+                    ],
+                )?;
+                record.versions.iter().try_for_each(|version| insert_version(transaction, &record, version))
+            },
+            |image, ()| {
+                if let Some(tenant) = image.tenant_mut(&record.tenant) {
+                    tenant.put_credential(Arc::clone(&record));
+                }
+            },
+        )?;
+        Ok(record)
+    }
+
+    /// Adds a version. The one that was current is retired by the same transaction.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the credential is revoked, the epoch is not higher than the one that
+    /// stands, or the version is not the next one and current; [`StoreError::NotFound`].
+    pub fn add_version(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: VersionRecord,
+        epoch: u64,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, transaction| {
+            if record.state == CredentialState::Revoked {
+                return Err(StoreError::Conflict("the credential is revoked: store a new one"));
+            }
+            if version.state != VersionState::Current {
+                return Err(StoreError::Conflict("a new version is current"));
+            }
+            raise_epoch(record, epoch)?;
+            retire(record, VersionState::Retired, transaction)?;
+            insert_version(transaction, record, &version)?;
+            record.versions.push(version);
+            check_versions(&record.versions)
+        })
+    }
+
+    /// Revokes a credential for good, and its current version with it. Once more raises the epoch only.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the epoch is not higher than the one that stands;
+    /// [`StoreError::NotFound`].
+    pub fn revoke_credential(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        epoch: u64,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, transaction| {
+            raise_epoch(record, epoch)?;
+            record.state = CredentialState::Revoked;
+            retire(record, VersionState::Revoked, transaction)
+        })
+    }
+
+    /// Destroys a version's bytes and its fingerprint, in the file and in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] for the current one: rotate or revoke first; [`StoreError::NotFound`].
+    pub fn destroy_version(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: u32,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        let record = self.change_credential(tenant, id, |record, transaction| {
+            let number = version;
+            let found = record.versions.iter_mut().find(|version| version.version == number);
+            let version = found.ok_or(StoreError::NotFound)?;
+            if version.state == VersionState::Current {
+                return Err(StoreError::Conflict("the version is in use: rotate or revoke the credential first"));
+            }
+            version.state = VersionState::Destroyed;
+            version.sealed = Sealed(Arc::default());
+            version.fingerprint = [0; 32];
+            transaction.execute(
+                "UPDATE versions SET state = 'destroyed', sealed = x'', fingerprint = zeroblob(32)
+                 WHERE tenant = ?1 AND credential = ?2 AND version = ?3",
+                params![tenant.as_str(), id.as_str(), number],
+            )?;
+            Ok(())
+        })?;
+        self.forget_freed();
+        Ok(record)
+    }
+
+    fn change_credential(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        change: impl FnOnce(&mut CredentialRecord, &Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.commit(
+            |transaction| {
+                let current = self.image().tenant(tenant).and_then(|tenant| tenant.credentials.get(id).cloned());
+                let mut record = CredentialRecord::clone(&*current.ok_or(StoreError::NotFound)?);
+                change(&mut record, transaction)?;
+                transaction.execute(
+                    "UPDATE credentials SET epoch = ?3, record = ?4 WHERE tenant = ?1 AND id = ?2",
+                    params![tenant.as_str(), id.as_str(), to_sql(record.epoch)?, record_column(&record)],
+                )?;
+                Ok(Arc::new(record))
+            },
+            |image, record| {
+                if let Some(tenant) = image.tenant_mut(tenant) {
+                    tenant.put_credential(Arc::clone(&record));
+                }
+                record
+            },
+        )
+    }
+
+    /// The tenant's credential of this name.
+    #[must_use]
+    pub fn credential_by_name(&self, tenant: &TenantId, name: &str) -> Option<Arc<CredentialRecord>> {
+        let image = self.image();
+        let tenant = image.tenant(tenant)?;
+        tenant.credentials.get(tenant.credential_names.get(name)?).cloned()
+    }
+
+    /// Every credential of this tenant, by name.
+    #[must_use]
+    pub fn credentials(&self, tenant: &TenantId) -> Vec<Arc<CredentialRecord>> {
+        let mut records: Vec<_> = match self.image().tenant(tenant) {
+            Some(tenant) => tenant.credentials.values().cloned().collect(),
+            None => Vec::new(),
+        };
+        records.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        records
+    }
+
+    /// Who else has the same value, across tenants. For the operator only; a tenant that could ask would
+    /// learn what another one holds (P10).
+    #[must_use]
+    pub fn same_fingerprint(&self, fingerprint: &[u8; 32]) -> Vec<(TenantId, CredentialId)> {
+        let has = |record: &&Arc<CredentialRecord>| {
+            let same = |version: &VersionRecord| {
+                version.state != VersionState::Destroyed && version.fingerprint == *fingerprint
+            };
+            record.versions.iter().any(same)
+        };
+        let image = self.image();
+        let credentials = image.tenants().flat_map(|tenant| tenant.credentials.values());
+        credentials.filter(has).map(|record| (record.tenant.clone(), record.id.clone())).collect()
+    }
+
+    /// Every credential's epoch, removed tenants' ones too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn epochs(&self) -> Result<Vec<EpochRow>, StoreError> {
+        let stored = self.query(|connection| {
+            let mut statement = connection.prepare("SELECT record FROM credentials ORDER BY tenant, id")?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })?;
+        stored
+            .iter()
+            .map(|text| {
+                let record: CredentialRecord = from_json(text).map_err(|error| {
+                    tracing::error!(%error, "a stored credential does not parse");
+                    StoreUnavailable
+                })?;
+                Ok(EpochRow { tenant: record.tenant, credential: record.id, epoch: record.epoch })
+            })
+            .collect()
+    }
+}
+
+fn raise_epoch(record: &mut CredentialRecord, epoch: u64) -> Result<(), StoreError> {
+    if epoch <= record.epoch {
+        return Err(StoreError::Conflict("the credential was rotated or revoked in the meantime: look at it again"));
+    }
+    record.epoch = epoch;
+    Ok(())
+}
+
+/// Takes the current version out of use.
+fn retire(record: &mut CredentialRecord, state: VersionState, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    for version in record.versions.iter_mut().filter(|version| version.state == VersionState::Current) {
+        version.state = state;
+    }
+    transaction.execute(
+        "UPDATE versions SET state = ?3 WHERE tenant = ?1 AND credential = ?2 AND state = 'current'",
+        params![record.tenant.as_str(), record.id.as_str(), state_column(state)],
+    )?;
+    Ok(())
+}
+
+fn insert_version(
+    transaction: &Transaction<'_>,
+    record: &CredentialRecord,
+    version: &VersionRecord,
+) -> Result<(), StoreError> {
+    transaction.execute(
+        "INSERT INTO versions (tenant, credential, version, state, created, fingerprint, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            record.tenant.as_str(),
+            record.id.as_str(),
+            version.version,
+            state_column(version.state),
+            to_sql(version.created.0)?,
+            version.fingerprint,
+            &*version.sealed.0
+        ],
+    )?;
+    Ok(())
+}
+
+fn check_versions(versions: &[VersionRecord]) -> Result<(), StoreError> {
+    let numbered = versions.iter().zip(1..).all(|(version, number)| version.version == number);
+    let currents = versions.iter().filter(|version| version.state == VersionState::Current).count();
+    let last_is_current = versions.last().is_none_or(|last| last.state == VersionState::Current);
+    if numbered && currents <= 1 && (currents == 0 || last_is_current) {
+        return Ok(());
+    }
+    Err(StoreError::Conflict("a version is numbered one above the last, and only the last is current"))
+}
+
+/// The record without its versions: those have rows of their own, with bytes as bytes.
+fn record_column(record: &CredentialRecord) -> String {
+    to_json(&CredentialRecord { versions: Vec::new(), ..record.clone() })
+}
+
+fn state_column(state: VersionState) -> &'static str {
+    match state {
+        VersionState::Current => "current",
+        VersionState::Retired => "retired",
+        VersionState::Revoked => "revoked",
+        VersionState::Destroyed => "destroyed",
+    }
+}

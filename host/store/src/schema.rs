@@ -1,0 +1,117 @@
+//! The tables, and how an older file becomes one of today. Every table's primary key begins with the
+//! tenant, so that a row is reached by way of its tenant and by no other; the exceptions are listed
+//! in [`OPERATORS_TABLES`]. Columns beside `record` are those that SQL itself must see: keys, what is
+//! unique, what must only grow, and sealed bytes.
+
+use rusqlite::Connection;
+use rusqlite::TransactionBehavior;
+
+/// `KBST`: says whose file this is (SQLite file format §1.3.15).
+pub(crate) const APPLICATION_ID: i32 = 0x4b42_5354;
+
+/// Tables that belong to the operator or to the file itself, not to a tenant.
+#[cfg(test)]
+pub(crate) const OPERATORS_TABLES: &[&str] = &["tenants", "packages", "commits"];
+
+/// What leads from each version to the next; the version of a file is the number of scripts that ran.
+const MIGRATIONS: &[&str] = &[r#"
+    -- A removed tenant stays as a row, so that its id is never given again.
+    CREATE TABLE tenants (
+        tenant   TEXT PRIMARY KEY,
+        name     TEXT NOT NULL,
+        removed  INTEGER,
+        data_key BLOB NOT NULL,
+        record   TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX tenants_living_name ON tenants (name) WHERE removed IS NULL;
+
+    CREATE TABLE tokens (
+        tenant TEXT NOT NULL REFERENCES tenants (tenant),
+        id     TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE credentials (
+        tenant TEXT NOT NULL REFERENCES tenants (tenant),
+        id     TEXT NOT NULL UNIQUE,
+        name   TEXT NOT NULL,
+        epoch  INTEGER NOT NULL,
+        record TEXT NOT NULL,
+        PRIMARY KEY (tenant, id),
+        UNIQUE (tenant, name)
+    ) STRICT, WITHOUT ROWID;
+    -- The last wall against a revoked secret that comes back: no statement can lower an epoch.
+    CREATE TRIGGER credentials_epoch_grows BEFORE UPDATE OF epoch ON credentials
+    WHEN NEW.epoch < OLD.epoch BEGIN SELECT RAISE(ABORT, 'an epoch only grows'); END;
+
+    CREATE TABLE versions (
+        tenant      TEXT NOT NULL,
+        credential  TEXT NOT NULL,
+        version     INTEGER NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN ('current', 'retired', 'revoked', 'destroyed')),
+        created     INTEGER NOT NULL,
+        fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+        sealed      BLOB NOT NULL,
+        PRIMARY KEY (tenant, credential, version),
+        FOREIGN KEY (tenant, credential) REFERENCES credentials (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX versions_one_current ON versions (tenant, credential) WHERE state = 'current';
+
+    -- The slot is '' for a grant of the package as such. The credential is one of the same tenant, or
+    -- the row is refused.
+    CREATE TABLE grants (
+        tenant     TEXT NOT NULL REFERENCES tenants (tenant),
+        package    TEXT NOT NULL,
+        slot       TEXT NOT NULL,
+        id         TEXT NOT NULL UNIQUE,
+        credential TEXT,
+        record     TEXT NOT NULL,
+        PRIMARY KEY (tenant, package, slot),
+        FOREIGN KEY (tenant, credential) REFERENCES credentials (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE idempotency (
+        tenant  TEXT NOT NULL REFERENCES tenants (tenant),
+        key     BLOB NOT NULL,
+        request BLOB NOT NULL,
+        call    TEXT NOT NULL,
+        created INTEGER NOT NULL,
+        answer  BLOB,
+        PRIMARY KEY (tenant, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX idempotency_created ON idempotency (created);
+
+    -- With a rowid: rows with megabytes in them do not belong into an index tree.
+    CREATE TABLE packages (
+        position  INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest    TEXT NOT NULL UNIQUE,
+        record    TEXT NOT NULL,
+        manifest  BLOB NOT NULL,
+        component BLOB NOT NULL
+    ) STRICT;
+
+    -- How many changes were committed; the guard file beside the database knows how many it must be.
+    CREATE TABLE commits (
+        one   INTEGER PRIMARY KEY CHECK (one = 1),
+        count INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO commits (one, count) VALUES (1, 0);
+"#];
+
+/// The schema that this build writes.
+pub(crate) fn known() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("the list of migrations is short")
+}
+
+/// Brings a file to today's schema, one version a transaction.
+pub(crate) fn migrate(connection: &mut Connection, found: u32) -> rusqlite::Result<()> {
+    for version in found..known() {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(MIGRATIONS[usize::try_from(version).expect("an index of the list")])?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
