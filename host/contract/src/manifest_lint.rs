@@ -141,14 +141,9 @@ fn asks_for_credential(name: &str) -> bool {
 
 fn check_values(place: &str, value: &serde_json::Value, findings: &mut Vec<Finding>) {
     match value {
-        serde_json::Value::String(text) => {
-            if text.split_whitespace().any(looks_like_value) {
-                findings.push(Finding {
-                    place: place.to_owned(),
-                    message: "this text holds what looks like a credential's value: remove it, and rotate it"
-                        .to_owned(),
-                });
-            }
+        serde_json::Value::String(text) if text.split_whitespace().any(looks_like_value) => {
+            let message = "this text holds what looks like a credential's value: remove it, and rotate it".to_owned();
+            findings.push(Finding { place: place.to_owned(), message });
         }
         serde_json::Value::Array(items) => items.iter().for_each(|item| check_values(place, item, findings)),
         serde_json::Value::Object(members) => {

@@ -1,0 +1,85 @@
+//! A throw-away certificate authority: upstreams of the tests prove the real names with it.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rcgen::KeyUsagePurpose;
+use rcgen::SanType;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+
+/// A certificate authority that lives as long as the test.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    certificate: rustls_pki_types::CertificateDer<'static>,
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// If the key cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(Vec::<String>::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?;
+        let pem = certificate.pem();
+        let der = certificate.der().clone();
+        Ok(Self { issuer: Issuer::new(params, key), pem, certificate: der })
+    }
+
+    /// The authority's certificate, PEM: for `egress.extra_ca_files`.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The authority's certificate, DER.
+    #[must_use]
+    pub fn certificate(&self) -> &rustls_pki_types::CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// A certificate and key for these DNS names and URIs, PEM.
+    ///
+    /// # Errors
+    /// If a name is no name.
+    pub fn issue(&self, names: &[&str], uris: &[&str]) -> anyhow::Result<(String, String)> {
+        let (certificate, key) = self.leaf(names, uris)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    fn leaf(&self, names: &[&str], uris: &[&str]) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into().context("not a URI")?));
+        }
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate, key))
+    }
+
+    /// A TLS server configuration for these names, HTTP/1.1 only.
+    ///
+    /// # Errors
+    /// If a name is no name.
+    pub fn server(&self, names: &[&str]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+        let (certificate, key) = self.leaf(names, &[])?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}

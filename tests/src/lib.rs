@@ -1,0 +1,30 @@
+//! The harness: the built `keybearer` as a child process, upstreams on loopback that record what they
+//! were sent, a throw-away certificate authority, and a plain HTTP client. The cases, the demo and the
+//! benches use it; the product does not.
+
+mod authority;
+mod client;
+mod packages;
+mod server;
+mod upstream;
+
+// The public interface is:
+pub use authority::Authority;
+pub use client::Answer;
+pub use client::Client;
+pub use packages::Built;
+pub use server::Server;
+pub use server::ServerOptions;
+pub use server::Tenant;
+pub use upstream::Recorded;
+pub use upstream::Reply;
+pub use upstream::Upstream;
+
+/// A random credential value that can be searched for: `prefix` and 32 hex digits.
+#[must_use]
+pub fn canary(prefix: &str) -> String {
+    use std::hash::BuildHasher as _;
+    // Two hashers with random keys of the standard library: unique, not secret.
+    let word = || std::hash::RandomState::new().hash_one(std::time::Instant::now());
+    format!("{prefix}{:016x}{:016x}", word(), word())
+}
