@@ -1,1 +1,45 @@
 //! The only room that knows wasmtime: compile, cache, fresh instance, limits.
+//!
+//! A package's component becomes a [`Tool`]; a permit and a tool become an [`Instance`], which runs one
+//! call and is gone. The guest's one way out is the [`Outlet`], which this room defines and does not
+//! implement. Not for policy, credentials or the wire: a request that leaves by the outlet is unchecked
+//! but for its number and its size.
+
+mod bindings;
+mod describe;
+mod engine;
+mod instance;
+mod limiter;
+mod log;
+mod meter;
+mod outlet;
+mod precompiled;
+mod refused;
+mod sandbox;
+mod state;
+mod stop;
+mod text;
+mod tool;
+
+// The public interface is:
+pub use describe::DescribeFailed;
+pub use instance::CallSetup;
+pub use instance::Ended;
+pub use instance::Instance;
+pub use log::LogLevel;
+pub use log::LogLine;
+pub use outlet::GuestFault;
+pub use outlet::GuestMistake;
+pub use outlet::GuestReply;
+pub use outlet::Outlet;
+pub use outlet::ReplyParts;
+pub use outlet::UpstreamReason;
+pub use refused::ComponentRefused;
+pub use refused::LoadFailed;
+pub use sandbox::CompileMode;
+pub use sandbox::Sandbox;
+pub use sandbox::SandboxConfig;
+pub use sandbox::SetupFailed;
+pub use stop::Stop;
+pub use stop::TrapKind;
+pub use tool::Tool;
