@@ -1,0 +1,316 @@
+//! What is open, and the proof of what is written: entries close once or say that they were abandoned;
+//! an [`Intent`] and a [`Receipt`] are made here and nowhere else. Knows nothing of files.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use keybearer_contract::CallId;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Delivery;
+use keybearer_contract::DispatchId;
+use keybearer_contract::Method;
+use keybearer_gate::Cleared;
+use keybearer_gate::Facts;
+use keybearer_gate::Refusal;
+
+use crate::Act;
+use crate::ActKind;
+use crate::CallOutcome;
+use crate::DispatchFacts;
+use crate::DispatchOutcome;
+use crate::Fault;
+use crate::Ledger;
+use crate::LedgerUnavailable;
+use crate::Purpose;
+use crate::record;
+use crate::record::encode;
+use crate::writer::Effect;
+
+/// Proof that the intent of one dispatch is in the ledger (P6). Made by this room only, not `Clone`:
+/// it is spent on arming exactly one request.
+#[must_use]
+pub struct Intent {
+    call: CallId,
+    dispatch: DispatchId,
+    credential: Option<CredentialId>,
+    version: Option<u32>,
+    epoch: Option<u64>,
+}
+
+impl Intent {
+    /// Which call it belongs to.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        &self.call
+    }
+
+    /// Which dispatch.
+    #[must_use]
+    pub fn dispatch(&self) -> &DispatchId {
+        &self.dispatch
+    }
+
+    /// The credential that the record names.
+    #[must_use]
+    pub fn credential(&self) -> Option<&CredentialId> {
+        self.credential.as_ref()
+    }
+
+    /// The version that the record names.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        self.version
+    }
+
+    /// The epoch that the record names.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.epoch
+    }
+}
+
+/// Proof that a call's end is in the ledger: without one there is no answer. Not `Clone`.
+#[must_use]
+pub struct Receipt {
+    call: CallId,
+    seq: u64,
+}
+
+impl Receipt {
+    /// Which call.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        &self.call
+    }
+
+    /// The number of the record.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// Proof that an administrative act is in the ledger. Another type than [`Receipt`], so that it cannot
+/// let a call's answer out.
+#[derive(Debug)]
+pub struct ActReceipt {
+    seq: u64,
+}
+
+impl ActReceipt {
+    /// The number of the record.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// What is known of a dispatch beside what was cleared.
+#[derive(Debug, Clone, Copy)]
+pub struct IntentDetails {
+    /// The version that will go out; none where nothing is attached.
+    pub version: Option<u32>,
+    /// The credential's epoch at selection.
+    pub epoch: Option<u64>,
+    /// The vetted address.
+    pub address: SocketAddr,
+    /// On whose behalf.
+    pub purpose: Purpose,
+}
+
+impl Ledger {
+    /// Records that a call was admitted. Does not wait for the disk in either durability: what follows
+    /// in the chain does.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the call does not begin.
+    #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
+    pub async fn begin_call(&self, facts: &Facts) -> Result<CallEntry, LedgerUnavailable> {
+        let text: Arc<[u8]> = encode::facts(facts).into();
+        self.append("call_begun", &text, Effect::BeginCall(&facts.call, &text))?;
+        Ok(CallEntry { ledger: self.clone(), call: facts.call.clone(), text, open: true })
+    }
+
+    /// Records that a request is about to leave. When this returns, the record survives what the
+    /// durability promises: before that no byte may leave (P6).
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the dispatch does not happen.
+    pub async fn intend(
+        &self,
+        cleared: &Cleared,
+        details: IntentDetails,
+    ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
+        let dispatch = dispatch_facts(cleared, details);
+        let text: Arc<[u8]> = encode::dispatch(&dispatch).into();
+        let seq = self.append("dispatch_intended", &text, Effect::Intend(&dispatch, &text))?;
+        // Made before the wait: if the wait is cancelled, dropping it records that, too.
+        let entry = DispatchEntry { ledger: self.clone(), dispatch: dispatch.dispatch.clone(), text, open: true };
+        if let Err(unavailable) = self.durable(seq).await {
+            // The failure that matters is told below; this one is kept and written when writing works.
+            let _ = entry.finish(&DispatchOutcome::failed(Fault::LedgerUnavailable, Delivery::NotSent));
+            return Err(unavailable);
+        }
+        let intent = Intent {
+            call: dispatch.facts.call,
+            dispatch: dispatch.dispatch,
+            credential: dispatch.credential,
+            version: dispatch.version,
+            epoch: dispatch.epoch,
+        };
+        Ok((intent, entry))
+    }
+
+    /// Records that a guest's request was refused. `url` may be as the guest spelled it: query, fragment
+    /// and user are left out here. Does not wait for the disk: nothing follows from it.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the refusal holds all the same.
+    #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
+    pub async fn refuse(
+        &self,
+        facts: &Facts,
+        refusal: &Refusal,
+        method: Option<Method>,
+        url: &str,
+    ) -> Result<(), LedgerUnavailable> {
+        let text = encode::refusal(facts, method, &record::recorded_place(url), refusal);
+        self.append("dispatch_refused", &text, Effect::Nothing).map(|_| ())
+    }
+
+    /// Records an administrative act, as durably as an intent. Write it after the store took the act and
+    /// before it is acknowledged: a ledger that knows a higher epoch than the store is a reason to refuse
+    /// the store at the next start.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the act must not be acknowledged.
+    pub async fn act(&self, mut act: Act) -> Result<ActReceipt, LedgerUnavailable> {
+        record::cut(&mut act.subject, SUBJECT_CHARS_MAX);
+        record::cut(&mut act.note, NOTE_CHARS_MAX);
+        let text = encode::extend(Vec::new(), &act);
+        let raised = raised_epoch(&act);
+        let effect = raised.as_ref().map_or(Effect::Nothing, |(credential, epoch)| Effect::Raise {
+            tenant: act.tenant.as_ref().expect("checked by raised_epoch"),
+            credential,
+            epoch: *epoch,
+        });
+        let seq = self.append("act", &text, effect)?;
+        self.durable(seq).await?;
+        Ok(ActReceipt { seq })
+    }
+}
+
+const SUBJECT_CHARS_MAX: usize = 300;
+const NOTE_CHARS_MAX: usize = 500;
+const LIMIT_CHARS_MAX: usize = 64;
+
+/// The epoch that an act on a credential made, if it made one.
+pub(crate) fn raised_epoch(act: &Act) -> Option<(CredentialId, u64)> {
+    let of_credential = matches!(
+        act.what,
+        ActKind::CredentialStored | ActKind::CredentialRotated | ActKind::CredentialRevoked | ActKind::VersionDestroyed
+    );
+    act.tenant.as_ref().filter(|_| of_credential)?;
+    Some((act.subject.parse().ok()?, act.epoch?))
+}
+
+fn dispatch_facts(cleared: &Cleared, details: IntentDetails) -> DispatchFacts {
+    let attach = cleared.attach();
+    DispatchFacts {
+        facts: cleared.facts().clone(),
+        dispatch: DispatchId::random(),
+        purpose: details.purpose,
+        method: cleared.method(),
+        place: format!("{}{}", cleared.destination(), cleared.path()),
+        address: details.address,
+        credential: attach.map(|attach| attach.credential.clone()),
+        slot: attach.and_then(|attach| attach.slot.clone()),
+        grant: attach.and_then(|attach| attach.grant.clone()),
+        version: details.version,
+        epoch: details.epoch,
+    }
+}
+
+/// A call that has begun. Dropped without [`CallEntry::close`], it records that it was abandoned.
+#[must_use]
+pub struct CallEntry {
+    ledger: Ledger,
+    call: CallId,
+    /// The call's fields, as they stand in its first record.
+    text: Arc<[u8]>,
+    open: bool,
+}
+
+impl CallEntry {
+    /// Which call.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        &self.call
+    }
+
+    /// Records how the call ended.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the answer must not leave. The record is kept and written when writing works.
+    pub async fn close(mut self, mut outcome: CallOutcome) -> Result<Receipt, LedgerUnavailable> {
+        if let Some(limit) = &mut outcome.limit {
+            record::cut(limit, LIMIT_CHARS_MAX);
+        }
+        self.open = false;
+        let text = encode::extend(self.text.to_vec(), &outcome);
+        let seq = self.ledger.append("call_closed", &text, Effect::EndCall(&self.call))?;
+        self.ledger.durable(seq).await?;
+        Ok(Receipt { call: self.call.clone(), seq })
+    }
+}
+
+impl Drop for CallEntry {
+    fn drop(&mut self) {
+        if self.open {
+            // A failure is kept by the ledger and written when writing works.
+            let _ = self.ledger.append("call_abandoned", &self.text, Effect::EndCall(&self.call));
+        }
+    }
+}
+
+/// A dispatch that was intended. Dropped without [`DispatchEntry::close`], it records that it was
+/// abandoned: the upstream may have acted.
+#[must_use]
+pub struct DispatchEntry {
+    ledger: Ledger,
+    dispatch: DispatchId,
+    text: Arc<[u8]>,
+    open: bool,
+}
+
+impl DispatchEntry {
+    /// Which dispatch.
+    #[must_use]
+    pub fn dispatch(&self) -> &DispatchId {
+        &self.dispatch
+    }
+
+    /// Records how the dispatch ended. Does not wait for the disk: the call's own end does.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the record is kept and written when writing works.
+    #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
+    pub async fn close(self, outcome: DispatchOutcome) -> Result<(), LedgerUnavailable> {
+        self.finish(&outcome)
+    }
+
+    fn finish(mut self, outcome: &DispatchOutcome) -> Result<(), LedgerUnavailable> {
+        self.open = false;
+        let text = encode::extend(self.text.to_vec(), outcome);
+        self.ledger.append("dispatch_closed", &text, Effect::EndDispatch(&self.dispatch)).map(|_| ())
+    }
+}
+
+impl Drop for DispatchEntry {
+    fn drop(&mut self) {
+        if self.open {
+            // As for a call.
+            let _ = self.ledger.append("dispatch_abandoned", &self.text, Effect::EndDispatch(&self.dispatch));
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! What stands in a record: the kinds, their fields, and how their text is made. Names of things only;
+//! no field has room for a value of a secret.
+//!
+//! The types are for reading. On the way of a call the same text is put together by hand ([`encode`]),
+//! without the many small strings that serde would make of the ids; a test holds both to the same text.
+
+use std::net::SocketAddr;
+
+use keybearer_contract::Code;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Delivery;
+use keybearer_contract::DispatchId;
+use keybearer_contract::GrantId;
+use keybearer_contract::Method;
+use keybearer_contract::SlotName;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::Facts;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::Refusal;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::ChainHash;
+use crate::Checkpoint;
+use crate::PublicKey;
+
+/// One record, as it stands in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number, from 1, without gaps. Order is by this and never by time.
+    pub seq: u64,
+    /// The wall clock when it was written; may jump either way.
+    pub time: UnixMillis,
+    /// The hash of the record before.
+    pub prev: ChainHash,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: Body,
+    /// blake3 over the line's text up to this field.
+    pub hash: ChainHash,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Body {
+    /// A segment begins. What was open when it did is said again in the records that follow, so that a
+    /// start need read one segment only.
+    Segment {
+        /// The format of the records, 1.
+        format: u32,
+        /// Who signs the checkpoints.
+        public_key: PublicKey,
+    },
+    /// Said again at the head of a segment: this call has begun and not ended.
+    OpenCall {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+    },
+    /// Said again at the head of a segment: this dispatch was intended and has not ended.
+    OpenDispatch {
+        /// Which dispatch.
+        #[serde(flatten)]
+        dispatch: DispatchFacts,
+    },
+    /// Said again at the head of a segment: the highest epochs so far.
+    Epochs {
+        /// Some of them; there may be several such records.
+        epochs: Vec<EpochSeen>,
+    },
+    /// A call was admitted.
+    CallBegun {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+    },
+    /// A call ended, and its answer may leave.
+    CallClosed {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+        /// How.
+        #[serde(flatten)]
+        outcome: CallOutcome,
+    },
+    /// The task that held a call went away without an outcome.
+    CallAbandoned {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+    },
+    /// Found at a start: a call that an earlier process began and did not end.
+    CallUnknown {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+    },
+    /// A request is about to leave.
+    DispatchIntended {
+        /// Which.
+        #[serde(flatten)]
+        dispatch: DispatchFacts,
+    },
+    /// A request ended.
+    DispatchClosed {
+        /// Which.
+        #[serde(flatten)]
+        dispatch: DispatchFacts,
+        /// How.
+        #[serde(flatten)]
+        outcome: DispatchOutcome,
+    },
+    /// The task that held a dispatch went away without an outcome: the upstream may have acted.
+    DispatchAbandoned {
+        /// Which.
+        #[serde(flatten)]
+        dispatch: DispatchFacts,
+    },
+    /// Found at a start: a dispatch of an earlier process without outcome. The upstream may have acted.
+    DispatchUnknown {
+        /// Which.
+        #[serde(flatten)]
+        dispatch: DispatchFacts,
+    },
+    /// A guest's request was refused; nothing of it left.
+    DispatchRefused {
+        /// Which call.
+        #[serde(flatten)]
+        facts: Facts,
+        /// What the guest asked for: the method, where it was understood.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        method: Option<Method>,
+        /// What the guest asked for: the place, without query and user.
+        place: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Somebody administered something.
+    Act {
+        /// What.
+        #[serde(flatten)]
+        act: Act,
+    },
+    /// A signed head.
+    Checkpoint {
+        /// The head of the chain before this record.
+        #[serde(flatten)]
+        checkpoint: Checkpoint,
+    },
+    /// Writing works again after it did not.
+    Resumed {
+        /// What had been wrong.
+        why: String,
+        /// How many records were refused meanwhile.
+        refused: u64,
+    },
+}
+
+impl Body {
+    /// The call that the record is about, where it is about one.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::OpenCall { facts }
+            | Self::CallBegun { facts }
+            | Self::CallClosed { facts, .. }
+            | Self::CallAbandoned { facts }
+            | Self::CallUnknown { facts }
+            | Self::DispatchRefused { facts, .. } => Some(facts),
+            Self::OpenDispatch { dispatch }
+            | Self::DispatchIntended { dispatch }
+            | Self::DispatchClosed { dispatch, .. }
+            | Self::DispatchAbandoned { dispatch }
+            | Self::DispatchUnknown { dispatch } => Some(&dispatch.facts),
+            Self::Segment { .. }
+            | Self::Epochs { .. }
+            | Self::Act { .. }
+            | Self::Checkpoint { .. }
+            | Self::Resumed { .. } => None,
+        }
+    }
+
+    /// The tenant to whom the record may be shown.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Act { act } => act.tenant.as_ref(),
+            other => other.facts().map(|facts| &facts.tenant),
+        }
+    }
+}
+
+/// What is known of one dispatch before it leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DispatchFacts {
+    /// The call that it belongs to.
+    #[serde(flatten)]
+    pub facts: Facts,
+    /// The dispatch.
+    pub dispatch: DispatchId,
+    /// On whose behalf.
+    pub purpose: Purpose,
+    /// The method.
+    pub method: Method,
+    /// Scheme, host, port and path; never the query.
+    pub place: String,
+    /// The vetted address that is dialled.
+    pub address: SocketAddr,
+    /// The credential, where one is attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialId>,
+    /// The slot, where one is filled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotName>,
+    /// The grant, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
+    /// The version that goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The credential's epoch at selection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+/// On whose behalf a request leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// The guest asked for it.
+    Guest,
+    /// The host mints an access token.
+    Mint,
+}
+
+/// How a dispatch ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DispatchOutcome {
+    /// The upstream's status, where it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What failed, where something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// Whether the upstream may have acted.
+    pub delivery: Delivery,
+    /// Bytes of the request's body that were sent.
+    pub sent_bytes: u64,
+    /// Bytes of the answer's body, decoded, that were received.
+    pub received_bytes: u64,
+    /// How often the credential stood in the answer and was taken out.
+    pub reflected: u32,
+    /// From intent to outcome.
+    pub wall_ms: u64,
+}
+
+impl DispatchOutcome {
+    /// The upstream answered.
+    #[must_use]
+    pub fn answered(status: u16) -> Self {
+        Self { status: Some(status), fault: None, ..Self::failed(Fault::Host, Delivery::MaybeSent) }
+    }
+
+    /// There is no answer, or none that may be used.
+    #[must_use]
+    pub fn failed(fault: Fault, delivery: Delivery) -> Self {
+        Self { status: None, fault: Some(fault), delivery, sent_bytes: 0, received_bytes: 0, reflected: 0, wall_ms: 0 }
+    }
+}
+
+/// What failed in a dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Fault {
+    /// The name does not resolve.
+    Unresolvable,
+    /// No connection could be made.
+    Unreachable,
+    /// TLS failed.
+    Untrusted,
+    /// No answer within the deadline.
+    Timeout,
+    /// The answer is not HTTP, is in an unknown coding, or broke off.
+    MalformedAnswer,
+    /// The answer is larger than the call's limit.
+    AnswerTooLarge,
+    /// The answer is partial, or asks for something else than the whole.
+    PartialAnswer,
+    /// A token endpoint did not give a token.
+    NotMinted,
+    /// The credential was rotated or revoked between selection and use.
+    Stale,
+    /// A revocation cut the connection.
+    Revoked,
+    /// The call or its run was stopped.
+    Stopped,
+    /// The intent could not be made durable.
+    LedgerUnavailable,
+    /// Something of the host's own.
+    Host,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallOutcome {
+    /// The problem that the caller is told; none for a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Code>,
+    /// The limit that was reached, by its name in the settings, cut to 64 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// From admission to this record.
+    pub wall_ms: u64,
+    /// Outbound requests that the guest made.
+    pub requests: u32,
+    /// Size of the result, as JSON text.
+    pub result_bytes: u64,
+}
+
+/// An administrative act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// Whose thing it is; none for the operator's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
+    /// Who did it.
+    pub principal: PrincipalLabel,
+    /// What was done.
+    pub what: ActKind,
+    /// The id or name of what it was done to, cut to 300 characters.
+    pub subject: String,
+    /// The version that it made or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// The epoch after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// A word to the auditor, cut to 500 characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each name is a thing and what was done to it")]
+pub enum ActKind {
+    TenantCreated,
+    TenantChanged,
+    TenantSuspended,
+    TenantResumed,
+    TokenIssued,
+    TokenRevoked,
+    CredentialStored,
+    CredentialRotated,
+    CredentialRevoked,
+    CredentialRefused,
+    VersionDestroyed,
+    GrantGiven,
+    GrantApproved,
+    GrantTaken,
+    PackagePublished,
+    PackageWithdrawn,
+    SignerRevoked,
+    MasterKeyRotated,
+    DangerousSetting,
+    ServerStarted,
+    ServerStopped,
+    /// A caller was refused for who it is or says it is.
+    AccessRefused,
+}
+
+/// The highest epoch of one credential that the ledger has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochSeen {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub credential: CredentialId,
+    /// The highest epoch.
+    pub epoch: u64,
+}
+
+pub(crate) mod encode {
+    //! The inner text of a record's JSON object, without braces.
+
+    use std::fmt::Display;
+    use std::io::Write as _;
+
+    use serde::Serialize;
+
+    use super::DispatchFacts;
+    use super::Facts;
+    use super::Method;
+    use super::Refusal;
+
+    /// Most records are shorter; one growth of the buffer is the exception.
+    const TYPICAL_BYTES: usize = 768;
+
+    /// The fields of a call.
+    pub(crate) fn facts(facts: &Facts) -> Vec<u8> {
+        let mut text = Vec::with_capacity(TYPICAL_BYTES);
+        push_facts(&mut text, facts);
+        text
+    }
+
+    /// The fields of a dispatch.
+    pub(crate) fn dispatch(dispatch: &DispatchFacts) -> Vec<u8> {
+        let mut text = facts(&dispatch.facts);
+        plain(&mut text, "dispatch", &dispatch.dispatch);
+        json(&mut text, "purpose", &dispatch.purpose);
+        plain(&mut text, "method", dispatch.method.as_str());
+        json(&mut text, "place", &dispatch.place);
+        plain(&mut text, "address", &dispatch.address);
+        if let Some(credential) = &dispatch.credential {
+            plain(&mut text, "credential", credential);
+        }
+        if let Some(slot) = &dispatch.slot {
+            plain(&mut text, "slot", slot);
+        }
+        if let Some(grant) = &dispatch.grant {
+            plain(&mut text, "grant", grant);
+        }
+        if let Some(version) = dispatch.version {
+            json(&mut text, "version", &version);
+        }
+        if let Some(epoch) = dispatch.epoch {
+            json(&mut text, "epoch", &epoch);
+        }
+        text
+    }
+
+    /// The fields of a refusal.
+    pub(crate) fn refusal(who: &Facts, method: Option<Method>, place: &str, refusal: &Refusal) -> Vec<u8> {
+        let mut text = facts(who);
+        if let Some(method) = method {
+            plain(&mut text, "method", method.as_str());
+        }
+        json(&mut text, "place", place);
+        json(&mut text, "refusal", refusal);
+        text
+    }
+
+    /// The fields of anything, after those that are there.
+    pub(crate) fn extend(mut text: Vec<u8>, more: &impl Serialize) -> Vec<u8> {
+        let start = text.len();
+        serde_json::to_writer(&mut text, more).expect("a record has string keys and a vector takes every write");
+        text.pop();
+        if start == 0 {
+            text.remove(0);
+        } else {
+            text[start] = b',';
+        }
+        text
+    }
+
+    fn push_facts(text: &mut Vec<u8>, facts: &Facts) {
+        plain(text, "tenant", &facts.tenant);
+        // A subject of a JWT is text of somebody else's making: it alone needs escaping.
+        json(text, "principal", facts.principal.as_str());
+        plain(text, "run", &facts.run);
+        plain(text, "call", &facts.call);
+        plain(text, "tool", &facts.tool);
+        plain(text, "package", facts.package);
+    }
+
+    fn key(text: &mut Vec<u8>, name: &str) {
+        if !text.is_empty() {
+            text.push(b',');
+        }
+        text.push(b'"');
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b"\":");
+    }
+
+    /// A string whose alphabet has nothing to escape: ids, names, digests, methods, addresses.
+    fn plain(text: &mut Vec<u8>, name: &str, value: impl Display) {
+        key(text, name);
+        write!(text, "\"{value}\"").expect("a vector takes every write");
+    }
+
+    fn json<T: Serialize + ?Sized>(text: &mut Vec<u8>, name: &str, value: &T) {
+        key(text, name);
+        serde_json::to_writer(text, value).expect("a vector takes every write");
+    }
+}
+
+/// Cuts text to so many characters.
+pub(crate) fn cut(text: &mut String, chars: usize) {
+    if let Some((end, _)) = text.char_indices().nth(chars) {
+        text.truncate(end);
+    }
+}
+
+/// The longest place of a refused request that is kept.
+const PLACE_CHARS_MAX: usize = 300;
+
+/// What may be kept of a URL as a guest spelled it: no query, no fragment, no user.
+pub(crate) fn recorded_place(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let mut place = match url.split_once("://") {
+        Some((scheme @ ("https" | "http"), rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        // Nothing tells a user from a host here.
+        _ => "(not a URL)".to_owned(),
+    };
+    cut(&mut place, PLACE_CHARS_MAX);
+    place
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p10_what_is_kept_of_a_refused_url_has_no_query_fragment_or_user() {
+        assert_eq!(recorded_place("https://a.example/p?q=secret#f"), "https://a.example/p");
+        assert_eq!(recorded_place("https://user:pw@a.example/p"), "https://a.example/p");
+        assert_eq!(recorded_place("https://u:a@b@a.example/p"), "https://a.example/p");
+        assert_eq!(recorded_place("https://a.example/c@d"), "https://a.example/c@d");
+        assert_eq!(recorded_place("user:pw@host"), "(not a URL)");
+        assert_eq!(recorded_place("user:pw@https://host"), "(not a URL)");
+        assert_eq!(recorded_place(&format!("https://{}", "é".repeat(400))).chars().count(), 300);
+    }
+}
