@@ -1,1 +1,57 @@
-//! The one room that reads a secret: sealing, versions, leases, placing, scrubbing.
+//! The one room that reads a secret: master key, sealing, accepting, use guards, leases, placing on a
+//! request, reading token answers, scrubbing answers.
+//!
+//! Not for talking to anybody: no socket is opened here, and no record is stored. Sealed bytes come
+//! from and go to the store through the gate's [`keybearer_gate::CredentialDirectory`]; what is placed
+//! on a request goes out through egress, which opens an [`Armed`] in one file; what comes back is a
+//! [`Raw`], which can only be scrubbed.
+//!
+//! The order of a dispatch is in the types: [`Strongbox::select`] opens nothing and names version and
+//! epoch for the ledger; the ledger's `Intent` is needed for [`Strongbox::lease`]; [`place`] spends
+//! cleared request, intent and lease, and makes the one thing that can be sent.
+
+mod accept;
+mod guards;
+mod lease;
+mod master;
+mod minted;
+mod place;
+mod raw;
+mod scrub;
+mod seal;
+mod secret;
+mod strongbox;
+
+#[cfg(test)]
+mod fixture;
+
+// The public interface is:
+pub use accept::Accepted;
+pub use accept::SecretInput;
+pub use accept::ValueRefused;
+pub use guards::UseGuard;
+pub use lease::CredentialUnusable;
+pub use lease::Lease;
+pub use lease::LeaseRefused;
+pub use lease::Selected;
+pub use master::MasterKey;
+pub use master::MasterKeyRefused;
+pub use minted::Minted;
+pub use minted::TokenRefused;
+pub use place::Armed;
+pub use place::OpenArmed;
+pub use place::PlaceRefused;
+pub use place::place;
+pub use place::plain;
+pub use raw::Raw;
+pub use raw::Reply;
+pub use scrub::REDACTED;
+pub use scrub::Reflected;
+pub use scrub::ScrubFault;
+pub use scrub::ScrubLimits;
+pub use scrub::ScrubSet;
+pub use scrub::scrub;
+pub use scrub::scrub_bytes;
+pub use scrub::scrub_text;
+pub use seal::SealBroken;
+pub use strongbox::Strongbox;

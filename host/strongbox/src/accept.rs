@@ -1,0 +1,175 @@
+//! Accepting a value: what comes in at the edge is checked against the place where it will go, sealed,
+//! and fingerprinted. A value that could not be sent, or could not be scrubbed without tearing up
+//! ordinary text, is refused here, before anything depends on it.
+//!
+//! Not for recipes that fetch a value elsewhere: what they mint is read in `minted`.
+
+use keybearer_gate::CredentialKind;
+use keybearer_gate::Sealed;
+use zeroize::Zeroizing;
+
+use crate::secret::Secret;
+use crate::secret::assert_lacks;
+
+/// Below this, a value may stand in ordinary text, and scrubbing would tear it up (threats X24).
+pub(crate) const VALUE_BYTES_MIN: usize = 16;
+
+/// What common servers take for one header field.
+pub(crate) const VALUE_BYTES_MAX: usize = 8 << 10;
+
+/// `xxxxxxxxxxxxxxxx`, `----------------`: a placeholder that was never filled, or a rule between
+/// paragraphs. Scrubbing it would tear up ordinary text just as a short value would.
+const DISTINCT_BYTES_MIN: usize = 4;
+
+/// A value as it came in at the edge. Wiped at its end; cannot be printed, cloned or compared.
+pub struct SecretInput(Secret);
+
+assert_lacks!(SecretInput: std::fmt::Debug, std::fmt::Display, Clone, PartialEq, serde::Serialize, std::ops::Deref);
+
+impl SecretInput {
+    /// Takes the bytes over. Exactly one line end (`\n` or `\r\n`) is taken off the end: values are read
+    /// from files, and editors add one. Anything else stays as it is.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let line = if line.len() < bytes.len() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+        Self(Secret::take(line.to_vec()))
+    }
+
+    pub(crate) fn into_secret(self) -> Secret {
+        self.0
+    }
+}
+
+/// A value that was accepted: what is stored of it.
+pub struct Accepted {
+    /// The value, sealed for this tenant, credential and version.
+    pub sealed: Sealed,
+    /// Keyed blake3 of the value, the same under every tenant: it finds the same value elsewhere, and is
+    /// the operator's to see, never a tenant's.
+    pub fingerprint: [u8; 32],
+}
+
+/// Why a value was refused. Nothing of the value is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueRefused {
+    /// Too short to be scrubbed from ordinary text (of `user:password`, the password).
+    #[error("the value is shorter than {VALUE_BYTES_MIN} bytes: ask its issuer for a longer one")]
+    TooShort,
+    /// Too long for a header.
+    #[error("the value is longer than {VALUE_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is made of three different characters or less.
+    #[error("the value looks like a placeholder: it has fewer than {DISTINCT_BYTES_MIN} different characters")]
+    Placeholder,
+    /// It holds a byte that its place on the request does not take.
+    #[error(
+        "the value holds a character that cannot be sent in its place: printable ASCII only, and no spaces in a header"
+    )]
+    Unfit,
+    /// It is not `user:password` with both filled.
+    #[error("the value of a basic credential is `user:password`, and neither may be empty")]
+    NotUserAndPassword,
+    /// The tenant has no data key, or one that does not open.
+    #[error("the tenant's data key is missing or does not open")]
+    Unsealable,
+}
+
+/// Checks a value against the place where its kind goes.
+pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRefused> {
+    let value = value.expose();
+    let (secret_part, fits): (&[u8], fn(&u8) -> bool) = match kind {
+        // RFC 9110 §5.5, less the space: a credential with one would be a scheme and a credential.
+        CredentialKind::Bearer | CredentialKind::Header => (value, u8::is_ascii_graphic),
+        // Percent-encoded (RFC 3986), base64 (RFC 7617), form-encoded (RFC 6749 appendix A): spaces may be.
+        CredentialKind::Query | CredentialKind::OauthClientCredentials(_) => (value, is_printable),
+        CredentialKind::Basic => (user_and_password(value).ok_or(ValueRefused::NotUserAndPassword)?.1, is_printable),
+    };
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(ValueRefused::TooLong);
+    }
+    if secret_part.len() < VALUE_BYTES_MIN {
+        return Err(ValueRefused::TooShort);
+    }
+    if !value.iter().all(fits) {
+        return Err(ValueRefused::Unfit);
+    }
+    if is_monotonous(secret_part) {
+        return Err(ValueRefused::Placeholder);
+    }
+    Ok(())
+}
+
+/// The parts of a basic credential, both filled. The user cannot hold a colon (RFC 7617 §2).
+pub(crate) fn user_and_password(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = value.iter().position(|byte| *byte == b':')?;
+    let (user, password) = (&value[..colon], &value[colon + 1..]);
+    (!user.is_empty() && !password.is_empty()).then_some((user, password))
+}
+
+fn is_printable(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~')
+}
+
+fn is_monotonous(value: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    value.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+    seen.iter().filter(|seen| **seen).count() < DISTINCT_BYTES_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(kind: &CredentialKind, value: &[u8]) -> Result<(), ValueRefused> {
+        check(kind, &SecretInput::new(value.to_vec()).into_secret())
+    }
+
+    #[test]
+    fn x24_values_that_would_tear_up_ordinary_text_are_refused() {
+        for kind in [CredentialKind::Bearer, CredentialKind::Header, CredentialKind::Query] {
+            assert_eq!(outcome(&kind, b""), Err(ValueRefused::TooShort));
+            assert_eq!(outcome(&kind, b"test"), Err(ValueRefused::TooShort));
+            assert_eq!(outcome(&kind, b"fifteen-bytes-x"), Err(ValueRefused::TooShort));
+            assert_eq!(outcome(&kind, b"sixteen-bytes-xy"), Ok(()));
+            assert_eq!(outcome(&kind, b"----------------------"), Err(ValueRefused::Placeholder));
+        }
+        assert_eq!(outcome(&CredentialKind::Basic, b"a-very-long-user-name:short"), Err(ValueRefused::TooShort));
+    }
+
+    #[test]
+    fn r04_a_value_that_does_not_fit_its_place_is_refused() {
+        for bad in [
+            b"sixteen bytes xy".as_slice(),
+            b"sixteen-bytes-\r\nx: y",
+            b"sixteen-bytes-\0xy",
+            b"sixteen-bytes-x\x7f",
+            b"sixteen-bytes-\xc3\xa4",
+            b"\tsixteen-bytes-xy",
+            b"sixteen-bytes-xy\n\n",
+        ] {
+            assert_eq!(outcome(&CredentialKind::Bearer, bad), Err(ValueRefused::Unfit), "{bad:?}");
+            assert_eq!(outcome(&CredentialKind::Header, bad), Err(ValueRefused::Unfit), "{bad:?}");
+        }
+        assert_eq!(outcome(&CredentialKind::Query, b"sixteen bytes xy"), Ok(()));
+        assert_eq!(outcome(&CredentialKind::Query, b"sixteen\nbytes xy"), Err(ValueRefused::Unfit));
+        assert_eq!(outcome(&CredentialKind::Bearer, &b"0123456789".repeat(820)), Err(ValueRefused::TooLong));
+        for bad in [b"no-colon-in-this-value".as_slice(), b":sixteen-bytes-xy", b"user:"] {
+            assert_eq!(outcome(&CredentialKind::Basic, bad), Err(ValueRefused::NotUserAndPassword));
+        }
+        assert_eq!(outcome(&CredentialKind::Basic, b"user:sixteen:bytes:xy"), Ok(()));
+    }
+
+    #[test]
+    fn exactly_one_line_end_is_taken_off() {
+        let kept = |bytes: &[u8]| SecretInput::new(bytes.to_vec()).into_secret().expose().to_vec();
+        assert_eq!(kept(b"value\n"), b"value");
+        assert_eq!(kept(b"value\r\n"), b"value");
+        assert_eq!(kept(b"value\n\n"), b"value\n");
+        assert_eq!(kept(b"value\r"), b"value\r");
+        assert_eq!(kept(b"\n"), b"");
+        assert_eq!(kept(b" value "), b" value ");
+    }
+}

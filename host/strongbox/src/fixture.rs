@@ -1,0 +1,204 @@
+//! What the tests of this room stand on: a directory in memory, a strongbox over it, and requests that
+//! were really cleared.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keybearer_contract::CallId;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Digest;
+use keybearer_contract::GrantId;
+use keybearer_contract::GuestRequest;
+use keybearer_contract::Manifest;
+use keybearer_contract::Method;
+use keybearer_contract::RunId;
+use keybearer_contract::SlotName;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::Approved;
+use keybearer_gate::Cleared;
+use keybearer_gate::CredentialDirectory;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::CredentialState;
+use keybearer_gate::Facts;
+use keybearer_gate::Grant;
+use keybearer_gate::OauthClient;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::Sealed;
+use keybearer_gate::VersionRecord;
+use keybearer_gate::VersionState;
+use parking_lot::Mutex;
+
+use crate::MasterKey;
+use crate::SecretInput;
+use crate::Strongbox;
+
+pub(crate) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+/// The directory, and what a test does to it.
+#[derive(Default)]
+pub(crate) struct Records {
+    pub(crate) credentials: Mutex<HashMap<(TenantId, CredentialId), Arc<CredentialRecord>>>,
+    pub(crate) data_keys: Mutex<HashMap<TenantId, Sealed>>,
+}
+
+impl CredentialDirectory for Records {
+    fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        self.credentials.lock().get(&(tenant.clone(), id.clone())).cloned()
+    }
+
+    fn data_key(&self, tenant: &TenantId) -> Option<Sealed> {
+        self.data_keys.lock().get(tenant).cloned()
+    }
+}
+
+pub(crate) struct House {
+    pub(crate) strongbox: Strongbox,
+    pub(crate) records: Arc<Records>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl House {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let records = Arc::new(Records::default());
+        let master = MasterKey::open_or_create(folder.path().join("master.key")).expect("made");
+        Self { strongbox: Strongbox::new(master, records.clone()), records, folder }
+    }
+
+    pub(crate) fn tenant(&self) -> TenantId {
+        let tenant = TenantId::random();
+        self.records.data_keys.lock().insert(tenant.clone(), self.strongbox.new_data_key(&tenant));
+        tenant
+    }
+
+    /// Stores a credential with one version.
+    pub(crate) fn credential(&self, tenant: &TenantId, kind: CredentialKind, value: &str) -> CredentialId {
+        let id = CredentialId::random();
+        let record = CredentialRecord {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            name: "test".to_owned(),
+            kind,
+            owner: "somebody".to_owned(),
+            justification: "a test".to_owned(),
+            expires: None,
+            state: CredentialState::Active,
+            epoch: 1,
+            created: NOW,
+            versions: Vec::new(),
+        };
+        self.records.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));
+        self.change(tenant, &id, |record| record.versions.push(self.version(record, 1, value)));
+        id
+    }
+
+    pub(crate) fn version(&self, record: &CredentialRecord, version: u32, value: &str) -> VersionRecord {
+        let value = SecretInput::new(value.as_bytes().to_vec());
+        let accepted = self
+            .strongbox
+            .accept(&record.tenant, &record.id, version, &record.kind, value)
+            .unwrap_or_else(|refused| panic!("{refused}"));
+        VersionRecord {
+            version,
+            sealed: accepted.sealed,
+            fingerprint: accepted.fingerprint,
+            created: NOW,
+            state: VersionState::Current,
+        }
+    }
+
+    pub(crate) fn change(&self, tenant: &TenantId, id: &CredentialId, change: impl FnOnce(&mut CredentialRecord)) {
+        let mut credentials = self.records.credentials.lock();
+        let record = credentials.get(&(tenant.clone(), id.clone())).expect("stored").clone();
+        let mut record = Arc::unwrap_or_clone(record);
+        drop(credentials);
+        change(&mut record);
+        credentials = self.records.credentials.lock();
+        credentials.insert((tenant.clone(), id.clone()), Arc::new(record));
+    }
+
+    /// What a rotation does to the record.
+    pub(crate) fn rotate(&self, tenant: &TenantId, id: &CredentialId, value: &str) {
+        self.change(tenant, id, |record| {
+            let next = record.versions.len() as u32 + 1;
+            record.versions.iter_mut().for_each(|version| version.state = VersionState::Retired);
+            record.versions.push(self.version(record, next, value));
+            record.epoch += 1;
+        });
+    }
+}
+
+pub(crate) fn oauth(client_id: &str) -> CredentialKind {
+    CredentialKind::OauthClientCredentials(OauthClient {
+        token_url: "https://login.example.com/token".parse().expect("canonical"),
+        client_id: client_id.to_owned(),
+        scope: None,
+        resource: None,
+    })
+}
+
+const MANIFEST: &str = r#"
+    [package]
+    name = "test"
+    version = "0.1.0"
+    description = "d"
+    [[slots]]
+    name = "bearer"
+    description = "d"
+    placement = { kind = "bearer" }
+    bindings = [{ host = "bearer.example.com", methods = ["GET", "POST"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "basic"
+    description = "d"
+    placement = { kind = "basic" }
+    bindings = [{ host = "basic.example.com", port = 8443, methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "header"
+    description = "d"
+    placement = { kind = "header", name = "x-api-key" }
+    bindings = [{ host = "header.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "query"
+    description = "d"
+    placement = { kind = "query", name = "key" }
+    bindings = [{ host = "query.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[allow]]
+    host = "open.example.com"
+    methods = ["GET"]
+    paths = ["/{rest...}"]
+"#;
+
+pub(crate) fn facts(tenant: &TenantId) -> Facts {
+    Facts {
+        tenant: tenant.clone(),
+        principal: PrincipalLabel::host(),
+        run: RunId::random(),
+        call: CallId::random(),
+        tool: "test.tool".parse().expect("name"),
+        package: Digest::of_package(b"", b""),
+    }
+}
+
+/// A request to the slot of that name, cleared for this credential; the slot `open` carries none.
+pub(crate) fn cleared(tenant: &TenantId, slot: &str, credential: &CredentialId, path_and_query: &str) -> Cleared {
+    let facts = facts(tenant);
+    let manifest = Manifest::parse(MANIFEST).expect("parses");
+    let name: Option<SlotName> = (slot != "open").then(|| slot.parse().expect("name"));
+    let grant = Grant {
+        id: GrantId::random(),
+        tenant: tenant.clone(),
+        package: "test".parse().expect("name"),
+        approved: Approved::of(&manifest, facts.package, "signer", &[], name.as_ref()),
+        credential: name.is_some().then(|| credential.clone()),
+        slot: name,
+        base_url: None,
+        actions: None,
+        created: NOW,
+    };
+    let port = if slot == "basic" { ":8443" } else { "" };
+    let url = format!("https://{slot}.example.com{port}{path_and_query}");
+    let request = GuestRequest { method: Method::Get, url, headers: Vec::new(), body: None };
+    keybearer_gate::clear(&facts, &manifest, &[grant], request).unwrap_or_else(|refusal| panic!("{refusal}"))
+}

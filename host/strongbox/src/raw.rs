@@ -1,0 +1,61 @@
+//! An answer before and after scrubbing. A [`Raw`] has no reader outside this room: it can only be
+//! scrubbed, or read as a token endpoint's answer. A [`Reply`] is for everyone.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::secret::assert_lacks;
+
+/// An answer as it came off the connection: it may hold what was sent.
+#[must_use]
+pub struct Raw {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<Bytes>,
+    pub(crate) credentialed: bool,
+}
+
+assert_lacks!(Raw: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
+
+impl Raw {
+    /// What egress read: status, header fields, and the body in the pieces in which it came.
+    /// `credentialed` says whether a credential was on the request. Reason, trailers and informational
+    /// answers have no place here and so reach nobody (threats X02).
+    pub fn new(status: u16, headers: HeaderMap, body: Vec<Bytes>, credentialed: bool) -> Self {
+        Self { status, headers, body, credentialed }
+    }
+}
+
+/// An answer without any trace of a credential, in the encodings that the scrubber names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The header fields, in lower case, in order.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, Vec<u8>)] {
+        &self.headers
+    }
+
+    /// The body, decoded.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Status, header fields, body.
+    #[must_use]
+    pub fn into_parts(self) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
+        (self.status, self.headers, self.body)
+    }
+}

@@ -1,0 +1,293 @@
+//! Scrub sets: the values to look for, made ready. A set is every undestroyed version of every credential
+//! that a tenant granted to a tool, revoked and rotated ones too, and what was minted with them (threats
+//! X10, X28). Making one takes longer than a dispatch, so they are kept, and made anew when an epoch, a
+//! version or a minted token says that they are out of date.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use aho_corasick::AhoCorasick;
+use aho_corasick::AhoCorasickKind;
+use aho_corasick::MatchKind;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keybearer_contract::CredentialId;
+use keybearer_contract::TenantId;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::VersionState;
+use parking_lot::Mutex;
+use zeroize::Zeroizing;
+
+use super::REDACTED;
+use super::forms;
+use super::forms::Edges;
+use super::views;
+use super::views::View;
+use crate::Strongbox;
+use crate::accept;
+use crate::guards::GuardKey;
+use crate::place;
+use crate::secret::Secret;
+use crate::secret::assert_lacks;
+
+/// Values to look for in answers. Opaque: it says nothing but whether something is in a text, and that
+/// only by taking it out.
+pub struct ScrubSet {
+    /// None if there is nothing to look for.
+    automaton: Option<AhoCorasick>,
+    /// Of each pattern of the automaton.
+    edges: Vec<Edges>,
+    /// Whether a value itself looks encoded.
+    with_single_escapes: bool,
+    is_complete: bool,
+}
+
+assert_lacks!(ScrubSet: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
+
+impl ScrubSet {
+    /// A set with nothing to look for, for requests that carry no credential.
+    #[must_use]
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Self::of(&[]))
+    }
+
+    /// A set that cannot be used: nothing passes.
+    fn incomplete() -> Self {
+        Self { is_complete: false, ..Self::of(&[]) }
+    }
+
+    pub(super) fn of(values: &[Zeroizing<Vec<u8>>]) -> Self {
+        let mut needles = Vec::new();
+        let mut with_single_escapes = false;
+        for value in values {
+            with_single_escapes |= views::looks_encoded(value);
+            needles.extend(forms::needles_of(value));
+        }
+        if needles.is_empty() {
+            return Self { automaton: None, edges: Vec::new(), with_single_escapes, is_complete: true };
+        }
+        let automaton = AhoCorasick::builder()
+            // Every match is wanted, also those that overlap, for the union of them is cut out.
+            .match_kind(MatchKind::Standard)
+            // Hex is written in either case, and names of headers arrive in lower case.
+            .ascii_case_insensitive(true)
+            // A DFA is a little faster and takes up to a megabyte for a handful of tokens.
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(needles.iter().map(|needle| needle.bytes.as_slice()));
+        let edges = needles.iter().map(|needle| needle.edges).collect();
+        // It can be too large to be built, which no real set of credentials is; then nothing passes.
+        Self { is_complete: automaton.is_ok(), automaton: automaton.ok(), edges, with_single_escapes }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    /// Whether a value stands in the text.
+    pub(super) fn holds(&self, text: &[u8]) -> bool {
+        !self.places(text).is_empty()
+    }
+
+    /// Puts the marker where values stand; returns at how many places.
+    pub(super) fn redact(&self, text: &mut Vec<u8>) -> u64 {
+        let places = self.places(text);
+        if places.is_empty() {
+            return 0;
+        }
+        let mut redacted = Vec::with_capacity(text.len() + places.len() * REDACTED.len());
+        let mut copied = 0;
+        for place in &places {
+            redacted.extend_from_slice(&text[copied..place.start]);
+            redacted.extend_from_slice(REDACTED.as_bytes());
+            copied = place.end;
+        }
+        redacted.extend_from_slice(&text[copied..]);
+        *text = redacted;
+        places.len() as u64
+    }
+
+    /// Where values stand: in order, apart from one another.
+    fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let mut places: Vec<Range<usize>> = Vec::new();
+        views::each_view(text, self.with_single_escapes, &mut |view| {
+            for found in automaton.find_overlapping_iter(&*view.bytes) {
+                let edges = self.edges[found.pattern().as_usize()];
+                let place = view.in_text(widened(view, found.range(), edges));
+                match places.last_mut() {
+                    // A text that is one long repetition has a match at each of its bytes.
+                    Some(last) if last.start <= place.start && place.start <= last.end => {
+                        last.end = last.end.max(place.end);
+                    }
+                    _ => places.push(place),
+                }
+            }
+        });
+        union(places)
+    }
+}
+
+/// Takes in the characters beside a match that hold bits of the value, and the padding.
+fn widened(view: &View<'_>, mut range: Range<usize>, edges: Edges) -> Range<usize> {
+    let is_base64 =
+        |at: usize| view.bytes.get(at).is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte));
+    if edges.left && range.start > 0 && is_base64(range.start - 1) {
+        range.start -= 1;
+    }
+    if edges.right && is_base64(range.end) {
+        range.end += 1;
+        while view.bytes.get(range.end) == Some(&b'=') {
+            range.end += 1;
+        }
+    }
+    range
+}
+
+fn union(mut places: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    places.sort_unstable_by_key(|place| (place.start, place.end));
+    places.dedup_by(|next, last| {
+        let touches = next.start <= last.end;
+        if touches {
+            last.end = last.end.max(next.end);
+        }
+        touches
+    });
+    places
+}
+
+/// Sets that were made.
+#[derive(Default)]
+pub(crate) struct ScrubSets(Mutex<Kept>);
+
+/// A set of ten tokens takes some 100 KiB.
+const SETS_MAX: usize = 512;
+
+#[derive(Default)]
+struct Kept {
+    sets: HashMap<SetKey, KeptSet>,
+    /// Counts uses, to find the set that was not used for longest.
+    uses: u64,
+}
+
+/// Whose, and of which credentials, in order.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct SetKey {
+    tenant: TenantId,
+    credentials: Vec<CredentialId>,
+}
+
+struct KeptSet {
+    stamps: Vec<Stamp>,
+    set: Arc<ScrubSet>,
+    last_use: u64,
+}
+
+/// What a set was made of, of one credential: if any of it differs, the set is out of date.
+#[derive(PartialEq, Eq)]
+struct Stamp {
+    epoch: u64,
+    versions: Vec<u32>,
+    minted: u64,
+}
+
+impl ScrubSets {
+    fn kept(&self, key: &SetKey, stamps: &[Stamp]) -> Option<Arc<ScrubSet>> {
+        let mut kept = self.0.lock();
+        kept.uses += 1;
+        let uses = kept.uses;
+        let found = kept.sets.get_mut(key).filter(|found| found.stamps == stamps)?;
+        found.last_use = uses;
+        Some(Arc::clone(&found.set))
+    }
+
+    fn keep(&self, key: SetKey, stamps: Vec<Stamp>, set: &Arc<ScrubSet>) {
+        let mut kept = self.0.lock();
+        if kept.sets.len() >= SETS_MAX && !kept.sets.contains_key(&key) {
+            let oldest = kept.sets.iter().min_by_key(|(_, set)| set.last_use).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| kept.sets.remove(&oldest));
+        }
+        let last_use = kept.uses;
+        kept.sets.insert(key, KeptSet { stamps, set: Arc::clone(set), last_use });
+    }
+}
+
+impl Strongbox {
+    /// What to look for in what comes back to this tenant: every undestroyed version of these credentials,
+    /// and what was minted with them. If one of them does not open, the set lets nothing pass.
+    #[must_use]
+    pub fn scrub_set(&self, tenant: &TenantId, credentials: &[CredentialId]) -> Arc<ScrubSet> {
+        let mut credentials = credentials.to_vec();
+        credentials.sort_unstable();
+        credentials.dedup();
+        // One that is gone has no version left to look for.
+        let records: Vec<_> = credentials.iter().filter_map(|id| self.record(tenant, id)).collect();
+        let stamps: Vec<Stamp> = records.iter().map(|record| self.stamp(record)).collect();
+        let key = SetKey { tenant: tenant.clone(), credentials };
+        if let Some(set) = self.scrub_sets.kept(&key, &stamps) {
+            return set;
+        }
+        let mut values = Vec::new();
+        for record in &records {
+            if self.collect(record, &mut values).is_err() {
+                tracing::error!(tenant = %tenant, credential = %record.id, "a stored version does not open: no answer passes");
+                return Arc::new(ScrubSet::incomplete());
+            }
+        }
+        let set = Arc::new(ScrubSet::of(&values));
+        self.scrub_sets.keep(key, stamps, &set);
+        set
+    }
+
+    fn stamp(&self, record: &CredentialRecord) -> Stamp {
+        let minted = self.minted.generation(&guard_key(record));
+        Stamp { epoch: record.epoch, versions: undestroyed(record).collect(), minted }
+    }
+
+    fn collect(
+        &self,
+        record: &CredentialRecord,
+        values: &mut Vec<Zeroizing<Vec<u8>>>,
+    ) -> Result<(), crate::SealBroken> {
+        for version in undestroyed(record) {
+            expand(&record.kind, &self.open_version(record, version)?, values);
+        }
+        for token in self.minted.all(&guard_key(record)) {
+            values.push(Zeroizing::new(token.expose().to_vec()));
+        }
+        Ok(())
+    }
+}
+
+fn guard_key(record: &CredentialRecord) -> GuardKey {
+    GuardKey { tenant: record.tenant.clone(), credential: record.id.clone() }
+}
+
+fn undestroyed(record: &CredentialRecord) -> impl Iterator<Item = u32> + '_ {
+    record.versions.iter().filter(|version| version.state != VersionState::Destroyed).map(|version| version.version)
+}
+
+/// The value, and what is made of it on the way out, each looked for in every form.
+fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec<u8>>>) {
+    let mut add = |bytes: &[u8]| values.push(Zeroizing::new(bytes.to_vec()));
+    let value = secret.expose();
+    add(value);
+    match kind {
+        CredentialKind::Bearer | CredentialKind::Header | CredentialKind::Query => {}
+        CredentialKind::Basic => {
+            if let Some((_, password)) = accept::user_and_password(value) {
+                add(password);
+            }
+            add(&Zeroizing::new(STANDARD.encode(value).into_bytes()));
+        }
+        CredentialKind::OauthClientCredentials(client) => {
+            let mut form = Zeroizing::new(String::with_capacity(3 * value.len()));
+            place::form_encode(value, &mut form);
+            add(form.as_bytes());
+            let pair = place::client_pair(&client.client_id, secret);
+            add(pair.expose());
+            add(&Zeroizing::new(STANDARD.encode(pair.expose()).into_bytes()));
+        }
+    }
+}

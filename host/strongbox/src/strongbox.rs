@@ -1,0 +1,185 @@
+//! The strongbox itself: master key, guards, minted tokens and scrub sets under one roof, and the
+//! operations on what a tenant stores. Selecting and leasing are in `lease`, minted tokens in `minted`.
+
+use std::sync::Arc;
+
+use keybearer_contract::CredentialId;
+use keybearer_contract::TenantId;
+use keybearer_gate::CredentialDirectory;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::Sealed;
+use keybearer_gate::VersionRecord;
+use keybearer_gate::VersionState;
+use parking_lot::RwLock;
+use zeroize::Zeroizing;
+
+use crate::Accepted;
+use crate::MasterKey;
+use crate::SealBroken;
+use crate::SecretInput;
+use crate::ValueRefused;
+use crate::accept;
+use crate::guards::GuardKey;
+use crate::guards::Guards;
+use crate::master::random_key;
+use crate::minted::MintedTokens;
+use crate::scrub::ScrubSets;
+use crate::seal;
+use crate::seal::SealingKey;
+use crate::secret::Secret;
+
+/// The room. One a process; shared by reference.
+pub struct Strongbox {
+    master: RwLock<Arc<MasterKey>>,
+    directory: Arc<dyn CredentialDirectory>,
+    pub(crate) guards: Arc<Guards>,
+    pub(crate) minted: MintedTokens,
+    pub(crate) scrub_sets: ScrubSets,
+}
+
+/// A tenant's values and everything else of its have keys of their own.
+const VALUES: &str = "keybearer 2026-11 tenant key: credential values";
+const ANSWERS: &str = "keybearer 2026-11 tenant key: everything else";
+const FINGERPRINTS: &str = "keybearer 2026-11 fingerprints";
+
+impl Strongbox {
+    /// A strongbox over these records.
+    #[must_use]
+    pub fn new(master: MasterKey, directory: Arc<dyn CredentialDirectory>) -> Self {
+        Self {
+            master: RwLock::new(Arc::new(master)),
+            directory,
+            guards: Guards::new(),
+            minted: MintedTokens::default(),
+            scrub_sets: ScrubSets::default(),
+        }
+    }
+
+    /// Takes another state of the master key file, while a rotation goes through its steps.
+    pub fn adopt(&self, master: MasterKey) {
+        *self.master.write() = Arc::new(master);
+    }
+
+    /// A new data key for a tenant, wrapped: the tenant's record keeps it.
+    #[must_use]
+    pub fn new_data_key(&self, tenant: &TenantId) -> Sealed {
+        let master = self.master();
+        seal::wrap_secret(|key| master.wrap(&seal::data_key_aad(tenant), key), &random_key())
+    }
+
+    /// A tenant's data key, wrapped by the newest master key instead.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if no key of the master key file opens it, or if it is another tenant's.
+    pub fn rewrap(&self, tenant: &TenantId, data_key: &Sealed) -> Result<Sealed, SealBroken> {
+        let master = self.master();
+        let aad = seal::data_key_aad(tenant);
+        let opened = master.unwrap(&aad, data_key)?;
+        Ok(seal::wrap_secret(|key| master.wrap(&aad, key), &opened))
+    }
+
+    /// Checks a value against the place of its kind, seals it for exactly this version, and fingerprints
+    /// it.
+    ///
+    /// # Errors
+    /// [`ValueRefused`]; the value is wiped.
+    pub fn accept(
+        &self,
+        tenant: &TenantId,
+        credential: &CredentialId,
+        version: u32,
+        kind: &CredentialKind,
+        value: SecretInput,
+    ) -> Result<Accepted, ValueRefused> {
+        let value = value.into_secret();
+        accept::check(kind, &value)?;
+        let key = self.tenant_key(tenant, VALUES).map_err(|_| ValueRefused::Unsealable)?;
+        let aad = seal::value_aad(tenant, credential, version);
+        let sealed = seal::wrap_secret(|plain| key.seal(&aad, plain), &value);
+        Ok(Accepted { sealed, fingerprint: seal::fingerprint(&self.derive_key(FINGERPRINTS), &value) })
+    }
+
+    /// The fingerprint of a stored version under the newest master key: after a rotation of the master
+    /// key, the stored ones are of the old one and are to be replaced.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if the version does not open.
+    pub fn fingerprint(&self, record: &CredentialRecord, version: &VersionRecord) -> Result<[u8; 32], SealBroken> {
+        let value = self.open_version(record, version.version)?;
+        Ok(seal::fingerprint(&self.derive_key(FINGERPRINTS), &value))
+    }
+
+    /// Seals what is not a credential but is the tenant's alone, as the scrubbed answer of an idempotent
+    /// call (P7). It opens for the same tenant and context only.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if the tenant's data key is missing or does not open.
+    pub fn seal_for_tenant(&self, tenant: &TenantId, context: &str, plain: &[u8]) -> Result<Sealed, SealBroken> {
+        Ok(self.tenant_key(tenant, ANSWERS)?.seal(&seal::context_aad(tenant, context), plain))
+    }
+
+    /// Opens what [`Self::seal_for_tenant`] sealed.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if it was sealed for another tenant or context, or was changed.
+    pub fn open_for_tenant(&self, tenant: &TenantId, context: &str, sealed: &Sealed) -> Result<Vec<u8>, SealBroken> {
+        let opened = self.tenant_key(tenant, ANSWERS)?.open(&seal::context_aad(tenant, context), sealed)?;
+        Ok(seal::give_back(&opened))
+    }
+
+    /// A key of 256 bits for one use that needs no secret of a tenant's: the context names the use and
+    /// when it began, as `keybearer 2026-11 cursors`. It changes when the master key does.
+    #[must_use]
+    pub fn derive_key(&self, context: &str) -> Zeroizing<[u8; 32]> {
+        self.master().derive(context)
+    }
+
+    /// A MAC by the key of that context.
+    #[must_use]
+    pub fn mac(&self, context: &str, bytes: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.derive_key(context), bytes).as_bytes()
+    }
+
+    /// To be called when a revocation is in the store and before it is acknowledged: from now on nothing
+    /// of an epoch before `new_epoch` is leased; the requests that hold such a lease are told to close
+    /// their connections, and are waited for. Returns how many were told.
+    pub async fn barrier_revoke(&self, tenant: &TenantId, credential: &CredentialId, new_epoch: u64) -> u64 {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        self.guards.end_before(&key, new_epoch, true).await
+    }
+
+    /// As [`Self::barrier_revoke`], for a rotation: requests in flight are waited for, not cancelled.
+    pub async fn barrier_rotate(&self, tenant: &TenantId, credential: &CredentialId, new_epoch: u64) {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        self.guards.end_before(&key, new_epoch, false).await;
+    }
+
+    /// The record, if it is what was asked for: a directory that answers with something else is broken,
+    /// and is not believed (threats A04).
+    pub(crate) fn record(&self, tenant: &TenantId, credential: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        let record = self.directory.credential(tenant, credential)?;
+        (record.tenant == *tenant && record.id == *credential).then_some(record)
+    }
+
+    /// Opens one version of a record.
+    pub(crate) fn open_version(&self, record: &CredentialRecord, version: u32) -> Result<Secret, SealBroken> {
+        let stored = record
+            .versions
+            .iter()
+            .find(|stored| stored.version == version && stored.state != VersionState::Destroyed)
+            .ok_or(SealBroken)?;
+        let aad = seal::value_aad(&record.tenant, &record.id, version);
+        self.tenant_key(&record.tenant, VALUES)?.open(&aad, &stored.sealed)
+    }
+
+    fn tenant_key(&self, tenant: &TenantId, use_: &str) -> Result<SealingKey, SealBroken> {
+        let wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        let data_key = self.master().unwrap(&seal::data_key_aad(tenant), &wrapped)?;
+        Ok(seal::subkey(&data_key, use_))
+    }
+
+    fn master(&self) -> Arc<MasterKey> {
+        Arc::clone(&self.master.read())
+    }
+}
