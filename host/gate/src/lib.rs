@@ -1,8 +1,8 @@
 //! Who is calling, and what he may do. Principals are verified here and become a tenant context; a
 //! context becomes a permit; a guest's request becomes a cleared one or a refusal.
 //!
-//! Pure: no socket, no file, no clock but the one passed in. What must be looked up (tokens, tenants,
-//! grants, credentials' records) comes through the ports in [`ports`], which the store implements.
+//! Pure: no socket, no file, no clock but the one passed in; only quotas wait, and so look at the time. What must be looked up (tokens, tenants,
+//! grants, credentials' records) comes through the ports in `ports`, which the store implements.
 //! No value of a secret is ever in this room: credentials are records with sealed bytes.
 
 mod clear;
@@ -10,10 +10,13 @@ mod credential;
 mod destination;
 mod facts;
 mod grant;
+mod jwt;
 mod operator;
 mod ports;
 mod principal;
+mod quota;
 mod refusal;
+mod spiffe;
 mod tenant;
 mod token;
 
@@ -39,6 +42,13 @@ pub use grant::Approved;
 pub use grant::BaseUrl;
 pub use grant::Difference;
 pub use grant::Grant;
+pub use jwt::JwkSet;
+pub use jwt::JwkSetMalformed;
+pub use jwt::JwtAlgorithm;
+pub use jwt::JwtIssuer;
+pub use jwt::JwtKeys;
+pub use jwt::VerifyingKey;
+pub use jwt::authenticate_jwt;
 pub use operator::OperatorContext;
 pub use operator::OperatorHash;
 pub use operator::authenticate_operator;
@@ -53,7 +63,15 @@ pub use principal::Principal;
 pub use principal::Scope;
 pub use principal::Scopes;
 pub use principal::Unauthenticated;
+pub use quota::Place;
+pub use quota::QuotaLimits;
+pub use quota::Quotas;
 pub use refusal::Refusal;
+pub use spiffe::SpiffeEntry;
+pub use spiffe::SpiffeId;
+pub use spiffe::SpiffeIdMalformed;
+pub use spiffe::SpiffeTable;
+pub use spiffe::authenticate_spiffe;
 pub use tenant::Permit;
 pub use tenant::TenantContext;
 pub use token::IssuedToken;

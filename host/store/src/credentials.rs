@@ -1,6 +1,7 @@
 //! Credentials: their records and their sealed versions. An epoch only grows, here, in the image and
 //! by a trigger of the database itself: a store that forgot a revocation would bring a secret back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
@@ -203,6 +204,22 @@ impl Store {
         let image = self.image();
         let credentials = image.tenants().flat_map(|tenant| tenant.credentials.values());
         credentials.filter(has).map(|record| (record.tenant.clone(), record.id.clone())).collect()
+    }
+
+    /// Every value that more than one tenant has, by where it is. For the operator only, as above.
+    #[must_use]
+    pub fn shared_fingerprints(&self) -> Vec<Vec<(TenantId, CredentialId)>> {
+        let mut places: HashMap<[u8; 32], Vec<(TenantId, CredentialId)>> = HashMap::new();
+        for record in self.image().tenants().flat_map(|tenant| tenant.credentials.values()) {
+            for version in record.versions.iter().filter(|version| version.state != VersionState::Destroyed) {
+                let place = (record.tenant.clone(), record.id.clone());
+                let same = places.entry(version.fingerprint).or_default();
+                if !same.contains(&place) {
+                    same.push(place);
+                }
+            }
+        }
+        places.into_values().filter(|same| same.iter().any(|(tenant, _)| *tenant != same[0].0)).collect()
     }
 
     /// Every credential's epoch, removed tenants' ones too.

@@ -135,6 +135,15 @@ fn the_operator_finds_the_same_value_under_two_tenants() {
     let mut both = vec![acme, globex];
     both.sort_unstable();
     assert_eq!(tenants, both);
+    // A value that one tenant has twice is its own affair.
+    for name in ["a", "b"] {
+        let record = CredentialRecord {
+            versions: vec![VersionRecord { fingerprint: [9; 32], ..version(1) }],
+            ..credential(&both[0], name)
+        };
+        store.insert_credential(record).expect("stored");
+    }
+    assert_eq!(store.shared_fingerprints().iter().map(Vec::len).collect::<Vec<_>>(), [2]);
     assert!(store.same_fingerprint(&[2; 32]).is_empty());
 }
 
