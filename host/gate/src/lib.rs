@@ -1,8 +1,9 @@
 //! Who is calling, and what he may do. Principals are verified here and become a tenant context; a
 //! context becomes a permit; a guest's request becomes a cleared one or a refusal.
 //!
-//! Pure: no socket, no file, no clock but the one passed in; only quotas wait, and so look at the time. What must be looked up (tokens, tenants,
-//! grants, credentials' records) comes through the ports in `ports`, which the store implements.
+//! Pure: no socket, no file, no clock but the one passed in; only quotas wait, and so look at the
+//! time. What must be looked up (tokens, tenants, grants, credentials' records) comes through the
+//! ports in `ports`, which the store implements.
 //! No value of a secret is ever in this room: credentials are records with sealed bytes.
 
 mod clear;
