@@ -291,6 +291,12 @@ impl Anchor {
         Ok(())
     }
 
+    /// As if so many lines had been added that the next one makes it short.
+    #[cfg(test)]
+    pub(crate) fn pretend_full(&mut self) {
+        self.end = ANCHOR_BYTES_MAX;
+    }
+
     fn shorten(&mut self) -> io::Result<()> {
         let lines = Self::read(&self.path).map_err(io::Error::other)?.unwrap_or_default();
         let newest = lines.len().saturating_sub(ANCHOR_LINES_KEPT).max(1);

@@ -32,6 +32,8 @@ mod verify;
 mod writer;
 
 #[cfg(test)]
+mod ledger_tests;
+#[cfg(test)]
 mod testing;
 
 // The public interface is:

@@ -416,7 +416,7 @@ pub(crate) mod encode {
         json(&mut text, "purpose", &dispatch.purpose);
         plain(&mut text, "method", dispatch.method.as_str());
         json(&mut text, "place", &dispatch.place);
-        plain(&mut text, "address", &dispatch.address);
+        plain(&mut text, "address", dispatch.address);
         if let Some(credential) = &dispatch.credential {
             plain(&mut text, "credential", credential);
         }

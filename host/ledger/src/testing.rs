@@ -148,6 +148,11 @@ pub(crate) fn details() -> IntentDetails {
     IntentDetails { version: Some(2), epoch: Some(3), address, purpose: Purpose::Mint }
 }
 
+/// Runs what may wait, on this thread.
+pub(crate) fn run<T>(what: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("starts").block_on(what)
+}
+
 /// Waits for something that another thread does.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
