@@ -2,13 +2,14 @@
 //! has to approve them. Rules without which a dispatch would not be safe are in `manifest`, and
 //! refuse.
 
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::Manifest;
 use crate::ToolDescription;
 
 /// One thing to mend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Where: `manifest.slots.api`, `tool.search.input_schema`, …
     pub place: String,

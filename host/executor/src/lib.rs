@@ -1,1 +1,179 @@
-//! The order of things: the way of a call, from permit to receipt.
+//! The order of things. The way of a call is in `call.rs`, the way of one of its requests in
+//! `dispatch.rs`; the acts of tenants and of the operator each have a file. Usable as a library,
+//! without HTTP: whoever holds a tenant context can submit a call.
+//!
+//! Only this room and the server know both the sandbox and the strongbox.
+
+mod act;
+pub mod bundle;
+mod call;
+mod catalogue;
+mod counters;
+mod credentials;
+mod dispatch;
+mod explain;
+mod grants;
+mod idempotency;
+mod mint;
+mod open;
+mod packages;
+mod schemas;
+mod tenants;
+mod tokens;
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keybearer_contract::Code;
+use keybearer_contract::Limits;
+use keybearer_contract::Problem;
+use keybearer_contract::UnixMillis;
+use keybearer_egress::Egress;
+use keybearer_gate::Principal;
+use keybearer_gate::Quotas;
+use keybearer_gate::TenantContext;
+use keybearer_gate::Unauthenticated;
+use keybearer_ledger::ActKind;
+use keybearer_ledger::Ledger;
+use keybearer_ledger::LedgerUnavailable;
+use keybearer_sandbox::Sandbox;
+use keybearer_store::Store;
+use keybearer_store::StoreError;
+use keybearer_strongbox::Strongbox;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+// The public interface is:
+pub use call::Answer;
+pub use counters::Counters;
+pub use open::ExecutorConfig;
+pub use open::OpenRefused;
+pub use open::Signers;
+pub use packages::PublishOptions;
+pub use packages::check_component;
+pub use views::CallRequest;
+pub use views::CredentialView;
+pub use views::EpochRaised;
+pub use views::Explanation;
+pub use views::GrantDifferences;
+pub use views::GrantView;
+pub use views::LogView;
+pub use views::NewCredential;
+pub use views::NewGrant;
+pub use views::NewTenant;
+pub use views::NewToken;
+pub use views::PackageView;
+pub use views::SharedValue;
+pub use views::TenantView;
+pub use views::TokenView;
+pub use views::ToolView;
+pub use views::VersionView;
+
+/// Everything that a call needs, put together.
+pub struct Executor {
+    pub(crate) store: Arc<Store>,
+    pub(crate) strongbox: Arc<Strongbox>,
+    pub(crate) ledger: Ledger,
+    pub(crate) egress: Arc<Egress>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) catalogue: catalogue::Catalogue,
+    pub(crate) quotas: Quotas,
+    pub(crate) counters: counters::Counting,
+    pub(crate) ceilings: Limits,
+    pub(crate) signers: Signers,
+    pub(crate) refuse_shared_values: bool,
+    pub(crate) tenant_defaults: (u32, u32),
+    running: TaskTracker,
+    stopping: AtomicBool,
+}
+
+impl Executor {
+    /// Verifies an API token and enters its tenant.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`], the same for every reason.
+    pub fn authenticate_token(&self, presented: &str) -> Result<TenantContext, Unauthenticated> {
+        let principal = keybearer_gate::authenticate_token(presented, self.store.as_ref(), UnixMillis::now())?;
+        self.enter(principal)
+    }
+
+    /// Enters the tenant of a principal that the gate verified.
+    ///
+    /// # Errors
+    /// [`Unauthenticated`] if the tenant is gone, suspended or younger than the proof.
+    pub fn enter(&self, principal: Principal) -> Result<TenantContext, Unauthenticated> {
+        principal.enter(self.store.as_ref())
+    }
+
+    /// Whether calls can be taken now.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err("the server is going down".to_owned());
+        }
+        self.ledger.healthy()
+    }
+
+    /// Numbers for metrics.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters.snapshot(self.running.len() as u64)
+    }
+
+    /// The ledger, for readers of it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The store, for resolving names of tenants in configuration.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Takes no new calls, waits for the running ones at most `grace`, and records that it stopped.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.stopping.store(true, Ordering::Release);
+        self.running.close();
+        if tokio::time::timeout(grace, self.running.wait()).await.is_err() {
+            tracing::warn!(calls = self.running.len(), "calls were still running when the grace was over");
+        }
+        if self.record(act::of_host(ActKind::ServerStopped, "keybearer")).await.is_err() {
+            tracing::error!("the stop could not be recorded");
+        }
+        let ledger = self.ledger.clone();
+        if tokio::task::spawn_blocking(move || ledger.shutdown()).await.is_err() {
+            tracing::error!("the ledger could not be closed: the next start looks at its end");
+        }
+    }
+
+    /// Counts the caller among the running, or refuses because the server is going down.
+    pub(crate) fn running(&self) -> Result<TaskTrackerToken, Problem> {
+        let token = self.running.token();
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Problem::new(Code::ShuttingDown, "send the call to another node, or again in a moment"));
+        }
+        Ok(token)
+    }
+}
+
+/// Runs a store's transaction where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Problem::from),
+        Err(_) => Err(Problem::new(Code::Internal, "try again; if it stays, tell the operator")),
+    }
+}
+
+pub(crate) fn ledger_problem(fault: LedgerUnavailable) -> Problem {
+    tracing::error!(%fault, "the ledger cannot be written");
+    Problem::new(Code::LedgerUnavailable, "nothing was done; try again when the operator has made room")
+}

@@ -86,6 +86,12 @@ impl Cleared {
         &self.parts.path
     }
 
+    /// The size of the body, for records.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.parts.body.as_ref().map_or(0, |body| body.len() as u64)
+    }
+
     /// What is to be attached.
     #[must_use]
     pub fn attach(&self) -> Option<&Attach> {

@@ -72,6 +72,12 @@ impl TenantContext {
         self.principal.packages.as_ref().is_none_or(|packages| packages.contains(package))
     }
 
+    /// Whether the principal is not confined to some packages.
+    #[must_use]
+    pub fn sees_every_package(&self) -> bool {
+        self.principal.packages.is_none()
+    }
+
     /// Spends the context on leave to run one call of one tool of one exact package.
     ///
     /// # Errors

@@ -1,0 +1,294 @@
+//! The way of a call, on one page. Each step takes what the one before it made; the answer cannot be
+//! made without the ledger's receipt.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keybearer_contract::CallId;
+use keybearer_contract::Code;
+use keybearer_contract::Digest;
+use keybearer_contract::Limits;
+use keybearer_contract::Problem;
+use keybearer_contract::RunId;
+use keybearer_contract::ToolRef;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::Facts;
+use keybearer_gate::Permit;
+use keybearer_gate::TenantContext;
+use keybearer_gate::TenantRecord;
+use keybearer_ledger::CallOutcome;
+use keybearer_ledger::Receipt;
+use keybearer_sandbox::CallSetup;
+use keybearer_sandbox::Ended;
+use keybearer_sandbox::Stop;
+use keybearer_store::IdempotentCall;
+use tokio::time::Instant;
+
+use crate::CallRequest;
+use crate::Executor;
+use crate::LogView;
+use crate::catalogue::Resolved;
+use crate::dispatch::CallOutlet;
+use crate::dispatch::Shared;
+use crate::idempotency::Once;
+
+/// What a caller gets: a result that is in the ledger.
+pub struct Answer {
+    call: CallId,
+    run: RunId,
+    tool: ToolRef,
+    package: Digest,
+    result: String,
+    logs: Vec<LogView>,
+    replayed: bool,
+}
+
+impl Executor {
+    /// Runs one call of one tool for the tenant of this context.
+    ///
+    /// # Errors
+    /// A [`Problem`]: of the caller (unknown, not granted, arguments, limits), of the tool, of the upstream, or ours.
+    pub async fn call(self: &Arc<Self>, context: TenantContext, request: CallRequest) -> Result<Answer, Problem> {
+        let _running = self.running()?;
+        let tenant = Arc::clone(context.record());
+        let resolved = self.catalogue.resolve(&context, &request)?;
+        resolved.package.schemas.check_arguments(&request.tool.tool, &request.arguments)?;
+        self.check_credentials(&resolved, &request)?;
+        let _place = self.quotas.admit(&tenant).await?;
+        let permit = context.permit(request.tool.clone(), resolved.package.record.digest, request.run.clone())?;
+        match self.once(permit.facts(), &request).await? {
+            Once::Replay(answer) => Ok(answer),
+            Once::Run(None) => self.run(permit, &resolved, request, &tenant.limits).await,
+            Once::Run(Some(key)) => self.run_once(key, permit, resolved, request, tenant).await,
+        }
+    }
+
+    /// Runs under an idempotency key, in a task of its own: a caller that hangs up does not leave the key
+    /// without an end.
+    async fn run_once(
+        self: &Arc<Self>,
+        key: IdempotentCall,
+        permit: Permit,
+        resolved: Resolved,
+        request: CallRequest,
+        tenant: Arc<TenantRecord>,
+    ) -> Result<Answer, Problem> {
+        let executor = Arc::clone(self);
+        let running = tokio::spawn(async move {
+            let outcome = executor.run(permit, &resolved, request, &tenant.limits).await;
+            executor.finish(key, &tenant.id, &outcome).await?;
+            outcome
+        });
+        running.await.map_err(|_| Problem::new(Code::Internal, "try again; if it stays, tell the operator"))?
+    }
+
+    /// From permit to answer.
+    async fn run(
+        self: &Arc<Self>,
+        permit: Permit,
+        resolved: &Resolved,
+        request: CallRequest,
+        tenant: &Limits,
+    ) -> Result<Answer, Problem> {
+        let facts = permit.facts().clone();
+        let limits = self.ceilings.min(*tenant).min(resolved.package.record.manifest.limits);
+        let started = Instant::now();
+        let deadline = deadline(&limits, &request);
+        let tool = self.catalogue.tool(&resolved.package).await?;
+        let entry = self.ledger.begin_call(&facts).await.map_err(crate::ledger_problem)?;
+        let shared = Arc::new(Shared {
+            executor: Arc::clone(self),
+            facts: facts.clone(),
+            package: Arc::clone(&resolved.package),
+            sealed: resolved.grants.iter().map(|grant| grant.id.clone()).collect(),
+            deadline,
+            response_bytes: limits.response_bytes,
+            credentialed: AtomicBool::new(false),
+            requests: AtomicU32::new(0),
+        });
+        let setup = CallSetup { limits, deadline, attempt: request.attempt, base_urls: base_urls(resolved) };
+        let outlet = CallOutlet::new(Arc::clone(&shared));
+        let instance = self.sandbox.instance(permit, &tool, outlet, setup);
+        let ended = instance.invoke(request.arguments).await;
+        let ended = scrub(ended, &shared);
+        let outcome = match ended.outcome {
+            Ok(result) => resolved.package.schemas.check_result(&request.tool.tool, &result).map(|()| result),
+            Err(stop) => Err(stop_problem(stop)),
+        };
+        let record = match &outcome {
+            Ok(result) => CallOutcome { result_bytes: result.len() as u64, ..CallOutcome::default() },
+            Err(problem) => CallOutcome {
+                problem: Some(problem.code),
+                limit: problem.limit.as_ref().map(|(name, _)| name.clone()),
+                ..CallOutcome::default()
+            },
+        };
+        let record = CallOutcome {
+            wall_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            requests: shared.requests.load(Ordering::Relaxed),
+            ..record
+        };
+        self.counters.call_ended(outcome.as_ref().err().map(|problem| problem.code));
+        let receipt = entry.close(record).await.map_err(crate::ledger_problem)?;
+        answer(facts, outcome, ended.logs, &receipt)
+    }
+
+    /// A granted credential without a usable version is found out before the tool runs, so that no
+    /// half-done work is left behind.
+    fn check_credentials(&self, resolved: &Resolved, request: &CallRequest) -> Result<(), Problem> {
+        for grant in &resolved.grants {
+            let concerned = grant.actions.as_ref().is_none_or(|actions| actions.contains(&request.tool.tool));
+            let Some(credential) = grant.credential.as_ref().filter(|_| concerned) else { continue };
+            if self.strongbox.select(&grant.tenant, credential, UnixMillis::now()).is_err() {
+                let slot = grant.slot.as_ref().map_or("-", |slot| slot.as_str());
+                let hint = format!("slot `{slot}`: store a new version of its credential, or grant another one");
+                return Err(Problem::new(Code::CredentialUnusable, hint));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one way to an answer: a result, or a problem that names its call, and a receipt for either.
+fn answer(
+    facts: Facts,
+    outcome: Result<String, Problem>,
+    logs: Vec<LogView>,
+    _recorded: &Receipt,
+) -> Result<Answer, Problem> {
+    match outcome {
+        Ok(result) => Ok(Answer {
+            call: facts.call,
+            run: facts.run,
+            tool: facts.tool,
+            package: facts.package,
+            result,
+            logs,
+            replayed: false,
+        }),
+        Err(mut problem) => {
+            problem.call = Some(facts.call);
+            Err(problem)
+        }
+    }
+}
+
+fn deadline(limits: &Limits, request: &CallRequest) -> Instant {
+    let wall_ms = request.timeout_ms.unwrap_or(u64::MAX).min(limits.wall_ms);
+    Instant::now() + Duration::from_millis(wall_ms)
+}
+
+fn base_urls(resolved: &Resolved) -> Vec<(keybearer_contract::SlotName, String)> {
+    let named = resolved.grants.iter();
+    named.filter_map(|grant| Some((grant.slot.clone()?, grant.base_url.as_ref()?.to_string()))).collect()
+}
+
+/// An ended call with nothing in it that a guest could have smuggled out of an answer.
+struct Clean {
+    outcome: Result<String, Stop>,
+    logs: Vec<LogView>,
+}
+
+fn scrub(ended: Ended, shared: &Shared) -> Clean {
+    let set = shared.scrub_set(false);
+    let scrubbed = |mut text: String| {
+        keybearer_strongbox::scrub_text(&set, &mut text);
+        text
+    };
+    let outcome = match ended.outcome {
+        Ok(result) => Ok(scrubbed(result)),
+        Err(Stop::InvalidArguments(text)) => Err(Stop::InvalidArguments(scrubbed(text))),
+        Err(Stop::Upstream(text)) => Err(Stop::Upstream(scrubbed(text))),
+        Err(Stop::Failed(text)) => Err(Stop::Failed(scrubbed(text))),
+        Err(Stop::Trap { kind, message }) => Err(Stop::Trap { kind, message: scrubbed(message) }),
+        Err(other) => Err(other),
+    };
+    let logs = ended
+        .logs
+        .into_iter()
+        .map(|line| LogView { level: line.level.as_str().to_owned(), message: scrubbed(line.message) })
+        .collect();
+    Clean { outcome, logs }
+}
+
+fn stop_problem(stop: Stop) -> Problem {
+    match stop {
+        Stop::UnknownTool => Problem::new(Code::ToolFailed, "the tool does not know itself: tell its author"),
+        Stop::InvalidArguments(text) => Problem::new(Code::InvalidArguments, text),
+        Stop::Upstream(text) => Problem::new(Code::UpstreamFailed, text),
+        Stop::Denied => {
+            Problem::new(Code::Denied, "the tenant's administrator finds the reason with `keybearer explain`")
+        }
+        Stop::Failed(text) => Problem::new(Code::ToolFailed, text),
+        Stop::Trap { kind, message } => {
+            Problem::new(Code::ToolTrapped, format!("tell the tool's author: {}: {message}", kind.as_str()))
+        }
+        Stop::Limit { name, value } => {
+            let detail = format!("`{name}` is {value}: ask for less in one call, or have the limit raised");
+            Problem::new(Code::ToolLimit, detail).at_limit(name, value)
+        }
+        Stop::Timeout => Problem::new(Code::Timeout, "ask for less in one call, or allow it more time"),
+        Stop::Overloaded => Problem::new(Code::Overloaded, "try again in a moment"),
+        Stop::Internal => Problem::new(Code::Internal, "try again; if it stays, tell the operator"),
+    }
+}
+
+impl Answer {
+    /// The call's id, as it stands in the ledger.
+    #[must_use]
+    pub fn call(&self) -> &CallId {
+        &self.call
+    }
+
+    /// The run that it belonged to.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// What was called.
+    #[must_use]
+    pub fn tool(&self) -> &ToolRef {
+        &self.tool
+    }
+
+    /// The package that ran.
+    #[must_use]
+    pub fn package(&self) -> Digest {
+        self.package
+    }
+
+    /// The result: JSON text, checked and scrubbed.
+    #[must_use]
+    pub fn result(&self) -> &str {
+        &self.result
+    }
+
+    /// What the tool logged.
+    #[must_use]
+    pub fn logs(&self) -> &[LogView] {
+        &self.logs
+    }
+
+    /// Whether this is the kept answer of an earlier call with the same idempotency key.
+    #[must_use]
+    pub fn replayed(&self) -> bool {
+        self.replayed
+    }
+
+    /// An answer as it was kept, sealed, for its idempotency key.
+    pub(crate) fn kept(kept: crate::idempotency::Kept) -> Self {
+        Self {
+            call: kept.call,
+            run: kept.run,
+            tool: kept.tool,
+            package: kept.package,
+            result: kept.result,
+            logs: kept.logs,
+            replayed: true,
+        }
+    }
+}

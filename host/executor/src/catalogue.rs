@@ -1,0 +1,133 @@
+//! Packages as calls see them: which version of a package a tenant's call runs, with its compiled
+//! component and schemas at hand. The newest version that the tenant's grants cover is what runs, so
+//! that a new version which asks for more breaks nobody before its differences are approved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keybearer_contract::Code;
+use keybearer_contract::Digest;
+use keybearer_contract::PackageName;
+use keybearer_contract::Problem;
+use keybearer_contract::TenantId;
+use keybearer_gate::Approved;
+use keybearer_gate::Grant;
+use keybearer_gate::TenantContext;
+use keybearer_sandbox::Sandbox;
+use keybearer_sandbox::Tool;
+use keybearer_store::PackageRecord;
+use keybearer_store::Store;
+use parking_lot::RwLock;
+use tokio::sync::OnceCell;
+
+use crate::CallRequest;
+use crate::schemas::Schemas;
+
+/// Packages that were called, ready to run.
+pub(crate) struct Catalogue {
+    store: Arc<Store>,
+    sandbox: Arc<Sandbox>,
+    ready: RwLock<HashMap<Digest, Arc<Package>>>,
+}
+
+/// One version of a package, ready to run.
+pub(crate) struct Package {
+    pub(crate) record: Arc<PackageRecord>,
+    pub(crate) schemas: Schemas,
+    tool: OnceCell<Arc<Tool>>,
+}
+
+/// What a call runs: the package, and the grants of its tenant that hold for it.
+pub(crate) struct Resolved {
+    pub(crate) package: Arc<Package>,
+    pub(crate) grants: Vec<Grant>,
+}
+
+impl Catalogue {
+    pub(crate) fn new(store: Arc<Store>, sandbox: Arc<Sandbox>) -> Self {
+        Self { store, sandbox, ready: RwLock::default() }
+    }
+
+    /// The versions of a package that a tenant may see, newest first. Unknown and not visible are the
+    /// same empty answer.
+    pub(crate) fn visible(&self, tenant: &TenantId, name: &PackageName) -> Vec<Arc<PackageRecord>> {
+        let versions = self.store.versions(name);
+        versions.iter().filter(|record| record.is_open_to(tenant)).cloned().collect()
+    }
+
+    /// What a call runs.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for what is not there or not visible; [`Code::GrantMissing`] where no grant covers it.
+    pub(crate) fn resolve(&self, context: &TenantContext, request: &CallRequest) -> Result<Resolved, Problem> {
+        let tenant = context.tenant();
+        if !context.may_see(&request.tool.package) {
+            return Err(Problem::not_found());
+        }
+        let versions = self.store.versions(&request.tool.package);
+        let mut candidates = versions
+            .iter()
+            .filter(|record| record.is_open_to(tenant))
+            .filter(|record| request.package.is_none_or(|digest| digest == record.digest))
+            .filter(|record| record.tools.iter().any(|tool| tool.name == request.tool.tool))
+            .peekable();
+        if candidates.peek().is_none() {
+            return Err(Problem::not_found());
+        }
+        let grants = self.store.grants_of_package(tenant, &request.tool.package);
+        if grants.is_empty() {
+            let hint = "give one with `keybearer grant add`, after a look at what the package asks for";
+            return Err(Problem::new(Code::GrantMissing, hint));
+        }
+        let covered = candidates.find(|record| grants.iter().all(|grant| covers(grant, record)));
+        let Some(record) = covered else {
+            let hint =
+                "this version asks for more than was approved: look at the differences of its grants and approve them";
+            return Err(Problem::new(Code::GrantMissing, hint));
+        };
+        Ok(Resolved { package: self.ready(record)?, grants: grants.to_vec() })
+    }
+
+    /// The compiled component, compiled or taken from the cache at the first call.
+    ///
+    /// # Errors
+    /// [`Code::StoreUnavailable`] or [`Code::Internal`]: a published component has compiled before.
+    pub(crate) async fn tool(&self, package: &Package) -> Result<Arc<Tool>, Problem> {
+        let tool = package.tool.get_or_try_init(|| async {
+            let (store, digest) = (Arc::clone(&self.store), package.record.digest);
+            let component = tokio::task::spawn_blocking(move || store.component(&digest))
+                .await
+                .map_err(|_| Problem::new(Code::Internal, "try again"))?
+                .map_err(Problem::from)?;
+            let wasi = &package.record.manifest.wasi;
+            self.sandbox.load(&digest, &component, wasi).await.map_err(|refused| {
+                tracing::error!(package = %digest, reason = %refused, "a published component does not load");
+                Problem::new(Code::Internal, "tell the operator that this package does not load")
+            })
+        });
+        tool.await.map(Arc::clone)
+    }
+
+    fn ready(&self, record: &Arc<PackageRecord>) -> Result<Arc<Package>, Problem> {
+        if let Some(package) = self.ready.read().get(&record.digest) {
+            return Ok(Arc::clone(package));
+        }
+        let schemas = Schemas::compile(&record.tools)?;
+        let package = Arc::new(Package { record: Arc::clone(record), schemas, tool: OnceCell::new() });
+        Ok(Arc::clone(self.ready.write().entry(record.digest).or_insert(package)))
+    }
+}
+
+/// Whether a grant covers a version. The common case, the very version that was approved, compares two
+/// digests and the signers.
+pub(crate) fn covers(grant: &Grant, record: &PackageRecord) -> bool {
+    if grant.approved.package == record.digest && grant.approved.signer == record.signer {
+        return true;
+    }
+    grant.approved.covers(&surface(grant, record))
+}
+
+/// What a version asks for, seen from one grant.
+pub(crate) fn surface(grant: &Grant, record: &PackageRecord) -> Approved {
+    Approved::of(&record.manifest, record.digest, &record.signer, &record.tools, grant.slot.as_ref())
+}

@@ -1,0 +1,226 @@
+//! The life of a credential: stored, rotated, revoked, its old versions destroyed. Every act raises the
+//! epoch before it is acknowledged, and is acknowledged only when no request carries the old value any
+//! more (P3).
+
+use std::sync::Arc;
+
+use keybearer_contract::Code;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Problem;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::CredentialState;
+use keybearer_gate::OperatorContext;
+use keybearer_gate::Scope;
+use keybearer_gate::TenantContext;
+use keybearer_gate::VersionRecord;
+use keybearer_gate::VersionState;
+use keybearer_ledger::Act;
+use keybearer_ledger::ActKind;
+use keybearer_strongbox::SecretInput;
+
+use crate::CredentialView;
+use crate::EpochRaised;
+use crate::Executor;
+use crate::NewCredential;
+use crate::SharedValue;
+use crate::VersionView;
+
+/// The longest name, owner or justification, in bytes: what fits a line of a report.
+const TEXT_BYTES_MAX: usize = 200;
+
+impl Executor {
+    /// Stores a new credential with its first version.
+    ///
+    /// # Errors
+    /// [`Code::CredentialRefused`] for a value that is too short or not fit for its place; [`Code::Conflict`] for a
+    /// name that is taken.
+    pub async fn store_credential(
+        &self,
+        context: &TenantContext,
+        new: NewCredential,
+        value: SecretInput,
+    ) -> Result<CredentialView, Problem> {
+        context.require(Scope::Credentials)?;
+        for (what, text) in [("name", &new.name), ("owner", &new.owner), ("justification", &new.justification)] {
+            if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+                return Err(Problem::new(Code::MalformedRequest, format!("`{what}` is 1 to 200 bytes of plain text")));
+            }
+        }
+        let (tenant, id) = (context.tenant().clone(), CredentialId::random());
+        let version = self.seal(&tenant, &id, 1, &new.kind, value)?;
+        let now = UnixMillis::now();
+        let record = CredentialRecord {
+            id: id.clone(),
+            tenant,
+            name: new.name,
+            kind: new.kind,
+            owner: new.owner,
+            justification: new.justification,
+            expires: new.expires,
+            state: CredentialState::Active,
+            epoch: 1,
+            created: now,
+            versions: vec![version],
+        };
+        let (store, stored) = (Arc::clone(&self.store), record.clone());
+        crate::blocking(move || store.insert_credential(stored)).await?;
+        self.record_act(context, ActKind::CredentialStored, &id, (Some(1), 1)).await?;
+        Ok(view(&record))
+    }
+
+    /// The tenant's credentials.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the scope.
+    pub fn credentials(&self, context: &TenantContext) -> Result<Vec<CredentialView>, Problem> {
+        context.require(Scope::Credentials)?;
+        Ok(self.store.credentials(context.tenant()).iter().map(|record| view(record)).collect())
+    }
+
+    /// One credential of the tenant.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for what is not there or another tenant's.
+    pub fn credential(&self, context: &TenantContext, id: &CredentialId) -> Result<CredentialView, Problem> {
+        context.require(Scope::Credentials)?;
+        self.find(context.tenant(), id).map(|record| view(&record))
+    }
+
+    /// Stores a new value and makes it the current one. Returns when no request carries the old one any more;
+    /// requests in flight are not cut off.
+    ///
+    /// # Errors
+    /// As for storing; [`Code::Conflict`] if the credential was revoked.
+    pub async fn rotate_credential(
+        &self,
+        context: &TenantContext,
+        id: &CredentialId,
+        value: SecretInput,
+    ) -> Result<EpochRaised, Problem> {
+        context.require(Scope::Credentials)?;
+        let record = self.find(context.tenant(), id)?;
+        if record.state == CredentialState::Revoked {
+            return Err(Problem::new(Code::Conflict, "it was revoked for good: store a new credential"));
+        }
+        let number = record.versions.iter().map(|version| version.version).max().unwrap_or(0) + 1;
+        let version = self.seal(context.tenant(), id, number, &record.kind, value)?;
+        let epoch = record.epoch + 1;
+        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
+        crate::blocking(move || store.add_version(&tenant, &subject, version, epoch)).await?;
+        self.strongbox.barrier_rotate(context.tenant(), id, epoch).await;
+        self.record_act(context, ActKind::CredentialRotated, id, (Some(number), epoch)).await?;
+        Ok(EpochRaised { id: id.clone(), version: Some(number), epoch, cancelled: 0 })
+    }
+
+    /// Revokes a credential for good: requests that carry it are cut off, and none carries it afterwards.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]; to revoke what is revoked is no error.
+    pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<EpochRaised, Problem> {
+        context.require(Scope::Credentials)?;
+        let record = self.find(context.tenant(), id)?;
+        let epoch = record.epoch + 1;
+        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
+        crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
+        let cancelled = self.strongbox.barrier_revoke(context.tenant(), id, epoch).await;
+        self.egress.close_connections(context.tenant(), id);
+        self.record_act(context, ActKind::CredentialRevoked, id, (None, epoch)).await?;
+        Ok(EpochRaised { id: id.clone(), version: None, epoch, cancelled })
+    }
+
+    /// Destroys the bytes of a version that is no longer current. From then on it is no longer scrubbed from
+    /// answers either.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] for the current version.
+    pub async fn destroy_version(
+        &self,
+        context: &TenantContext,
+        id: &CredentialId,
+        version: u32,
+    ) -> Result<CredentialView, Problem> {
+        context.require(Scope::Credentials)?;
+        let record = self.find(context.tenant(), id)?;
+        let found = record.versions.iter().find(|known| known.version == version).ok_or_else(Problem::not_found)?;
+        if found.state == VersionState::Current {
+            return Err(Problem::new(Code::Conflict, "it is the current version: rotate or revoke it first"));
+        }
+        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
+        crate::blocking(move || store.destroy_version(&tenant, &subject, version)).await?;
+        self.record_act(context, ActKind::VersionDestroyed, id, (Some(version), record.epoch)).await?;
+        self.find(context.tenant(), id).map(|record| view(&record))
+    }
+
+    /// Values that are stored more than once, for the operator alone: a tenant must not learn what others hold.
+    #[must_use]
+    pub fn shared_values(&self, _operator: &OperatorContext) -> Vec<SharedValue> {
+        self.store.shared_fingerprints().into_iter().map(|places| SharedValue { places }).collect()
+    }
+
+    fn find(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, Problem> {
+        self.store.credential(tenant, id).ok_or_else(Problem::not_found)
+    }
+
+    fn seal(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: u32,
+        kind: &keybearer_gate::CredentialKind,
+        value: SecretInput,
+    ) -> Result<VersionRecord, Problem> {
+        let accepted = self
+            .strongbox
+            .accept(tenant, id, version, kind, value)
+            .map_err(|refused| Problem::new(Code::CredentialRefused, refused.to_string()))?;
+        let elsewhere = self.store.same_fingerprint(&accepted.fingerprint);
+        if elsewhere.iter().any(|(other, _)| other != tenant) {
+            tracing::warn!(credential = %id, "the same value is stored under another tenant");
+            if self.refuse_shared_values {
+                // The reason is the operator's to know; the tenant learns only that this value will not do.
+                return Err(Problem::new(Code::CredentialRefused, "have a new value issued: this one is not accepted"));
+            }
+        }
+        Ok(VersionRecord {
+            version,
+            sealed: accepted.sealed,
+            fingerprint: accepted.fingerprint,
+            created: UnixMillis::now(),
+            state: VersionState::Current,
+        })
+    }
+
+    async fn record_act(
+        &self,
+        context: &TenantContext,
+        kind: ActKind,
+        id: &CredentialId,
+        version_and_epoch: (Option<u32>, u64),
+    ) -> Result<(), Problem> {
+        let (version, epoch) = version_and_epoch;
+        let act = crate::act::of_tenant(context, kind, id.as_str());
+        self.record(Act { version, epoch: Some(epoch), ..act }).await
+    }
+}
+
+fn view(record: &CredentialRecord) -> CredentialView {
+    CredentialView {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        kind: record.kind.clone(),
+        owner: record.owner.clone(),
+        justification: record.justification.clone(),
+        expires: record.expires,
+        state: record.state,
+        epoch: record.epoch,
+        created: record.created,
+        versions: record
+            .versions
+            .iter()
+            .map(|version| VersionView { version: version.version, created: version.created, state: version.state })
+            .collect(),
+    }
+}

@@ -1,0 +1,307 @@
+//! One outbound request of a guest: cleared → vetted → intent recorded → lease → placed → sent →
+//! scrubbed → outcome recorded. Each step takes what the one before it made, by value. The dispatch is
+//! a task of its own, so that a guest which is stopped leaves no request without an outcome, and no
+//! secret ever lies on a guest's stack.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+use keybearer_contract::Delivery;
+use keybearer_contract::GrantId;
+use keybearer_contract::GuestRequest;
+use keybearer_contract::UnixMillis;
+use keybearer_egress::SendFault;
+use keybearer_egress::SendLimits;
+use keybearer_egress::SendReason;
+use keybearer_egress::VetFault;
+use keybearer_egress::Vetted;
+use keybearer_gate::Attach;
+use keybearer_gate::Cleared;
+use keybearer_gate::Facts;
+use keybearer_gate::Grant;
+use keybearer_gate::Refusal;
+use keybearer_ledger::DispatchOutcome;
+use keybearer_ledger::Fault;
+use keybearer_ledger::Intent;
+use keybearer_ledger::IntentDetails;
+use keybearer_ledger::Purpose;
+use keybearer_sandbox::GuestFault;
+use keybearer_sandbox::GuestMistake;
+use keybearer_sandbox::GuestReply;
+use keybearer_sandbox::Outlet;
+use keybearer_sandbox::ReplyParts;
+use keybearer_sandbox::UpstreamReason;
+use keybearer_strongbox::Armed;
+use keybearer_strongbox::LeaseRefused;
+use keybearer_strongbox::Reply;
+use keybearer_strongbox::ScrubFault;
+use keybearer_strongbox::ScrubLimits;
+use keybearer_strongbox::ScrubSet;
+use keybearer_strongbox::Selected;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::Executor;
+use crate::catalogue;
+use crate::catalogue::Package;
+
+/// What the dispatches of one call share.
+pub(crate) struct CallOutlet(Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) executor: Arc<Executor>,
+    pub(crate) facts: Facts,
+    pub(crate) package: Arc<Package>,
+    /// The grants that held when the call began. What holds at a dispatch is these ∩ what holds now (P3).
+    pub(crate) sealed: Vec<GrantId>,
+    pub(crate) deadline: Instant,
+    pub(crate) response_bytes: u64,
+    /// Whether a credential went out, so that the result must be scrubbed as well.
+    pub(crate) credentialed: AtomicBool,
+    /// Requests that the guest made, refused ones too.
+    pub(crate) requests: AtomicU32,
+}
+
+/// A scrubbed answer, as the sandbox takes it.
+pub(crate) struct Scrubbed(Reply);
+
+impl GuestReply for Scrubbed {
+    fn into_parts(self) -> ReplyParts {
+        self.0.into_parts()
+    }
+}
+
+impl CallOutlet {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+}
+
+impl Outlet for CallOutlet {
+    type Reply = Scrubbed;
+
+    fn send(&self, request: GuestRequest) -> oneshot::Receiver<Result<Scrubbed, GuestFault>> {
+        let (answer, waiting) = oneshot::channel();
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // A guest that was stopped no longer waits; the dispatch has recorded its outcome all the same.
+            drop(answer.send(shared.dispatch(request).await.map(Scrubbed)));
+        });
+        waiting
+    }
+}
+
+/// Why a dispatch has no reply.
+enum Stopped {
+    Refused(Refusal),
+    /// A pooled connection was closed under us before a byte was sent: worth one new dispatch.
+    StaleConnection,
+    Guest(GuestFault),
+}
+
+impl From<GuestFault> for Stopped {
+    fn from(fault: GuestFault) -> Self {
+        Self::Guest(fault)
+    }
+}
+
+const HOST_NOT_SENT: GuestFault = GuestFault::Host { delivery: Delivery::NotSent };
+
+impl Shared {
+    async fn dispatch(&self, request: GuestRequest) -> Result<Reply, GuestFault> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let mut connection_tries = 0;
+        loop {
+            match self.attempt(request.clone()).await {
+                Ok(reply) => return Ok(reply),
+                Err(Stopped::Guest(fault)) => return Err(fault),
+                Err(Stopped::StaleConnection) if connection_tries < STALE_TRIES_MAX => connection_tries += 1,
+                Err(Stopped::StaleConnection) => return Err(upstream(UpstreamReason::Unreachable, Delivery::NotSent)),
+                Err(Stopped::Refused(refusal)) => return Err(self.refuse(refusal, &request).await),
+            }
+        }
+    }
+
+    /// The way of a request, once.
+    async fn attempt(&self, request: GuestRequest) -> Result<Reply, Stopped> {
+        let manifest = &self.package.record.manifest;
+        let cleared = keybearer_gate::clear(&self.facts, manifest, &self.grants_now(), request)?;
+        let selected = self.select(&cleared)?;
+        let vetted = self.executor.egress.vet(cleared.destination(), self.deadline).await?;
+        if let Some(selected) = selected.as_ref().filter(|selected| !self.is_ready(selected)) {
+            self.executor.mint(&self.facts, selected, self.deadline).await?;
+        }
+        let details = IntentDetails {
+            version: selected.as_ref().map(Selected::version),
+            epoch: selected.as_ref().map(Selected::epoch),
+            address: vetted.address(),
+            purpose: Purpose::Guest,
+        };
+        let started = Instant::now();
+        let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
+        let credentialed = selected.is_some();
+        let sent_bytes = cleared.body_bytes();
+        let armed = match self.arm(cleared, intent, selected) {
+            Ok(armed) => armed,
+            Err(why) => {
+                let outcome = DispatchOutcome::failed(Fault::Stale, Delivery::NotSent);
+                entry.close(outcome).await.map_err(|_| HOST_NOT_SENT)?;
+                return Err(why);
+            }
+        };
+        let answered = self.send(armed, vetted, credentialed).await;
+        let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let delivery = answered.as_ref().map_or_else(|fault| fault.0.delivery, |_| Delivery::MaybeSent);
+        let outcome = match &answered {
+            Ok((reply, reflected)) => DispatchOutcome {
+                sent_bytes,
+                received_bytes: reply.body().len() as u64,
+                reflected: *reflected,
+                wall_ms,
+                ..DispatchOutcome::answered(reply.status())
+            },
+            Err((outcome, _)) => DispatchOutcome { wall_ms, ..outcome.clone() },
+        };
+        // The outcome is recorded before the guest may act on the answer.
+        entry.close(outcome).await.map_err(|_| GuestFault::Host { delivery })?;
+        let (reply, reflected) = answered.map_err(|(_, stopped)| stopped)?;
+        self.executor.counters.answered(u64::from(reflected));
+        Ok(reply)
+    }
+
+    /// From intent to armed request.
+    fn arm(&self, cleared: Cleared, intent: Intent, selected: Option<Selected>) -> Result<Armed, Stopped> {
+        let Some(selected) = selected else {
+            return keybearer_strongbox::plain(cleared, intent).map_err(|_| HOST_NOT_SENT.into());
+        };
+        let slot = cleared.attach().and_then(|attach| attach.slot.clone());
+        match self.executor.strongbox.lease(selected, &intent, UnixMillis::now()) {
+            Ok(lease) => {
+                self.credentialed.store(true, Ordering::Release);
+                keybearer_strongbox::place(cleared, intent, lease).map_err(|_| HOST_NOT_SENT.into())
+            }
+            Err(LeaseRefused::Unusable) => match slot {
+                Some(slot) => Err(Refusal::CredentialUnusable { slot }.into()),
+                None => Err(Refusal::Stale.into()),
+            },
+            Err(_) => Err(Refusal::Stale.into()),
+        }
+    }
+
+    /// From armed request to scrubbed answer.
+    async fn send(
+        &self,
+        armed: Armed,
+        vetted: Vetted,
+        credentialed: bool,
+    ) -> Result<(Reply, u32), (DispatchOutcome, Stopped)> {
+        let limits = SendLimits { deadline: self.deadline, response_bytes: self.response_bytes };
+        let raw = self.executor.egress.send(armed, vetted, limits).await.map_err(|fault| stopped_sending(&fault))?;
+        let scrub_limits = ScrubLimits { decoded_bytes_max: self.response_bytes };
+        let set = self.scrub_set(credentialed);
+        match keybearer_strongbox::scrub(raw, &set, scrub_limits) {
+            Ok((reply, reflected)) => Ok((reply, u32::try_from(reflected.count).unwrap_or(u32::MAX))),
+            Err(fault) => {
+                let (recorded, told) = match fault {
+                    ScrubFault::TooLarge => (Fault::AnswerTooLarge, UpstreamReason::AnswerTooLarge),
+                    ScrubFault::Partial => (Fault::PartialAnswer, UpstreamReason::PartialAnswer),
+                    _ => (Fault::MalformedAnswer, UpstreamReason::MalformedAnswer),
+                };
+                let outcome = DispatchOutcome::failed(recorded, Delivery::MaybeSent);
+                Err((outcome, upstream(told, Delivery::MaybeSent).into()))
+            }
+        }
+    }
+
+    fn is_ready(&self, selected: &Selected) -> bool {
+        self.executor.strongbox.is_ready(selected, UnixMillis::now())
+    }
+
+    /// What was sealed ∩ what holds now, and covers this very version.
+    fn grants_now(&self) -> Vec<Grant> {
+        let now = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
+        now.iter()
+            .filter(|grant| self.sealed.contains(&grant.id) && catalogue::covers(grant, &self.package.record))
+            .cloned()
+            .collect()
+    }
+
+    /// The version to use; nothing is opened.
+    fn select(&self, cleared: &Cleared) -> Result<Option<Selected>, Refusal> {
+        let Some(Attach { slot: Some(slot), credential, placement, .. }) = cleared.attach() else { return Ok(None) };
+        let selected = self
+            .executor
+            .strongbox
+            .select(&self.facts.tenant, credential, UnixMillis::now())
+            .map_err(|_| Refusal::CredentialUnusable { slot: slot.clone() })?;
+        if selected.kind().fits(placement) {
+            Ok(Some(selected))
+        } else {
+            Err(Refusal::WrongKind { slot: slot.clone() })
+        }
+    }
+
+    /// Every undestroyed version of every credential granted to this tenant and tool, and what was
+    /// minted (threats X28).
+    pub(crate) fn scrub_set(&self, credentialed: bool) -> Arc<ScrubSet> {
+        if !credentialed && !self.credentialed.load(Ordering::Acquire) {
+            return ScrubSet::empty();
+        }
+        let grants = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
+        let credentials: Vec<_> = grants.iter().filter_map(|grant| grant.credential.clone()).collect();
+        self.executor.strongbox.scrub_set(&self.facts.tenant, &credentials)
+    }
+
+    async fn refuse(&self, refusal: Refusal, request: &GuestRequest) -> GuestFault {
+        self.executor.counters.refused();
+        let told = match &refusal {
+            Refusal::NotCanonical { .. } => GuestFault::Guest(GuestMistake::MalformedUrl),
+            Refusal::MalformedHeader { .. } => GuestFault::Guest(GuestMistake::MalformedHeader),
+            _ => GuestFault::Denied,
+        };
+        let recorded = self.executor.ledger.refuse(&self.facts, &refusal, Some(request.method), &request.url).await;
+        recorded.map_or(HOST_NOT_SENT, |()| told)
+    }
+}
+
+/// New dispatches after a pooled connection turned out closed: one for each that may idle with a peer
+/// that closes early.
+const STALE_TRIES_MAX: u32 = 4;
+
+pub(crate) fn upstream(reason: UpstreamReason, delivery: Delivery) -> GuestFault {
+    GuestFault::Upstream { reason, delivery }
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<VetFault> for Stopped {
+    fn from(fault: VetFault) -> Self {
+        match fault {
+            VetFault::Refused(refusal) => Self::Refused(refusal),
+            VetFault::TimedOut => upstream(UpstreamReason::Timeout, Delivery::NotSent).into(),
+            _ => upstream(UpstreamReason::Unresolvable, Delivery::NotSent).into(),
+        }
+    }
+}
+
+fn stopped_sending(fault: &SendFault) -> (DispatchOutcome, Stopped) {
+    let told = |reason| Stopped::Guest(upstream(reason, fault.delivery));
+    let (recorded, stopped) = match fault.reason {
+        SendReason::StaleConnection => (Fault::Unreachable, Stopped::StaleConnection),
+        SendReason::Unreachable => (Fault::Unreachable, told(UpstreamReason::Unreachable)),
+        SendReason::Untrusted => (Fault::Untrusted, told(UpstreamReason::Untrusted)),
+        SendReason::Timeout => (Fault::Timeout, told(UpstreamReason::Timeout)),
+        SendReason::AnswerTooLarge => (Fault::AnswerTooLarge, told(UpstreamReason::AnswerTooLarge)),
+        SendReason::MalformedAnswer => (Fault::MalformedAnswer, told(UpstreamReason::MalformedAnswer)),
+        // Revoked while it was on its way: the guest hears what it hears of every refusal.
+        SendReason::Cancelled => (Fault::Revoked, Stopped::Guest(GuestFault::Denied)),
+        _ => (Fault::Host, Stopped::Guest(GuestFault::Host { delivery: fault.delivery })),
+    };
+    (DispatchOutcome::failed(recorded, fault.delivery), stopped)
+}

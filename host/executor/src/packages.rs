@@ -1,0 +1,192 @@
+//! The operator's catalogue: packages are verified, compiled and asked to describe themselves once, at
+//! publish, and what they said is frozen under their digest.
+
+use std::sync::Arc;
+
+use keybearer_contract::Code;
+use keybearer_contract::Digest;
+use keybearer_contract::Finding;
+use keybearer_contract::Manifest;
+use keybearer_contract::Problem;
+use keybearer_contract::TenantId;
+use keybearer_contract::ToolDescription;
+use keybearer_contract::ToolRef;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::OperatorContext;
+use keybearer_gate::TenantContext;
+use keybearer_ledger::ActKind;
+use keybearer_sandbox::Sandbox;
+use keybearer_store::PackageRecord;
+pub use keybearer_store::Rollback;
+
+use crate::Executor;
+use crate::PackageView;
+use crate::ToolView;
+use crate::bundle::Bundle;
+use crate::catalogue;
+use crate::schemas::Schemas;
+
+/// How a package is published.
+#[derive(Debug, Clone)]
+pub struct PublishOptions {
+    /// Whether a version number that is older than one that is there is published (threats W13).
+    pub rollback: Rollback,
+    /// The tenants that may see it; none means every one.
+    pub visible_to: Option<Vec<TenantId>>,
+}
+
+impl Executor {
+    /// Publishes a signed bundle.
+    ///
+    /// # Errors
+    /// [`Code::SignatureRefused`] unless a trusted signer signed it; [`Code::PackageInvalid`] with the reason for a
+    /// component, manifest or schema that is refused; [`Code::Conflict`] for an older version number.
+    pub async fn publish(
+        &self,
+        operator: &OperatorContext,
+        bundle: Vec<u8>,
+        options: PublishOptions,
+    ) -> Result<PackageView, Problem> {
+        let bundle = Bundle::from_bytes(&bundle)?;
+        let signature = bundle.signature().ok_or_else(|| {
+            Problem::new(Code::SignatureRefused, "the package is not signed: use `keybearer tool sign`")
+        })?;
+        if !self.signers.trusts(&signature.signer) {
+            let hint = format!("list `{}` under `packages.trusted_signers` if you trust it", signature.signer);
+            return Err(Problem::new(Code::SignatureRefused, hint));
+        }
+        let signer = signature.signer.clone();
+        let (tools, findings) = describe(&self.sandbox, &bundle).await?;
+        if let Some(finding) = findings.first() {
+            let detail = format!("{}: {}", finding.place, finding.message);
+            return Err(Problem::new(Code::PackageInvalid, detail));
+        }
+        let record = PackageRecord {
+            name: bundle.manifest().package.name.clone(),
+            digest: bundle.digest(),
+            manifest: bundle.manifest().clone(),
+            manifest_text: bundle.manifest_text().as_bytes().to_vec(),
+            tools,
+            signer,
+            published: UnixMillis::now(),
+            visible_to: options.visible_to,
+            withdrawn: None,
+        };
+        let (store, stored, component) = (Arc::clone(&self.store), record.clone(), bundle.component().to_vec());
+        crate::blocking(move || store.publish(stored, &component, options.rollback)).await?;
+        self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
+        Ok(view(&record, findings))
+    }
+
+    /// Every published version of every package.
+    #[must_use]
+    pub fn packages(&self, _operator: &OperatorContext) -> Vec<PackageView> {
+        self.store.packages().iter().map(|record| view(record, Vec::new())).collect()
+    }
+
+    /// One version.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`].
+    pub fn package(&self, operator: &OperatorContext, digest: &Digest) -> Result<PackageView, Problem> {
+        self.packages(operator).into_iter().find(|view| view.digest == *digest).ok_or_else(Problem::not_found)
+    }
+
+    /// Withdraws a version: no call runs it any more.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`].
+    pub async fn withdraw(&self, operator: &OperatorContext, digest: &Digest) -> Result<PackageView, Problem> {
+        let (store, subject) = (Arc::clone(&self.store), *digest);
+        crate::blocking(move || store.withdraw(&subject, UnixMillis::now())).await?;
+        self.package_act(operator, ActKind::PackageWithdrawn, digest).await?;
+        self.package(operator, digest)
+    }
+
+    /// The tools that the tenant may see.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the scope.
+    pub fn tools(&self, context: &TenantContext) -> Result<Vec<ToolView>, Problem> {
+        context.require(keybearer_gate::Scope::Call)?;
+        let mut names: Vec<_> = self.store.packages().iter().map(|record| record.name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut views = Vec::new();
+        for name in names.iter().filter(|name| context.may_see(name)) {
+            let versions = self.catalogue.visible(context.tenant(), name);
+            let grants = self.store.grants_of_package(context.tenant(), name);
+            let covered = versions.iter().find(|record| grants.iter().all(|grant| catalogue::covers(grant, record)));
+            let granted = !grants.is_empty() && covered.is_some();
+            if let Some(record) = covered.or(versions.first()) {
+                views.extend(record.tools.iter().map(|tool| tool_view(record, tool, granted)));
+            }
+        }
+        Ok(views)
+    }
+
+    /// One tool that the tenant may see.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for what is not there or not visible.
+    pub fn tool(&self, context: &TenantContext, name: &ToolRef) -> Result<ToolView, Problem> {
+        self.tools(context)?.into_iter().find(|view| view.name == *name).ok_or_else(Problem::not_found)
+    }
+
+    async fn package_act(&self, operator: &OperatorContext, kind: ActKind, digest: &Digest) -> Result<(), Problem> {
+        self.record(crate::act::of_operator(operator, kind, &digest.to_string())).await
+    }
+}
+
+/// Compiles a component and has it describe itself, without publishing: what `keybearer tool check` runs.
+///
+/// # Errors
+/// [`Code::PackageInvalid`] with the reason.
+pub async fn check_component(bundle: &Bundle) -> Result<(Vec<ToolDescription>, Vec<Finding>), Problem> {
+    let sandbox = Sandbox::new(crate::open::checking_sandbox()).map_err(|error| {
+        tracing::error!(%error, "the sandbox cannot be made");
+        Problem::new(Code::Internal, "the sandbox cannot be made: try `keybearer doctor`")
+    })?;
+    describe(&sandbox, bundle).await
+}
+
+async fn describe(sandbox: &Sandbox, bundle: &Bundle) -> Result<(Vec<ToolDescription>, Vec<Finding>), Problem> {
+    let refuse = |why: String| Problem::new(Code::PackageInvalid, why);
+    let wasi = &bundle.manifest().wasi;
+    let loaded = sandbox.load(&bundle.digest(), bundle.component(), wasi).await;
+    let tool = loaded.map_err(|refused| refuse(refused.to_string()))?;
+    let tools = sandbox.describe(&tool).await.map_err(|why| refuse(format!("`describe` failed: {why}")))?;
+    Schemas::compile(&tools)?;
+    let findings = keybearer_contract::check_description(bundle.manifest(), &tools);
+    Ok((tools, findings))
+}
+
+fn tool_view(record: &PackageRecord, tool: &ToolDescription, granted: bool) -> ToolView {
+    let manifest: &Manifest = &record.manifest;
+    ToolView {
+        name: ToolRef { package: record.name.clone(), tool: tool.name.clone() },
+        package: record.digest,
+        version: manifest.package.version.clone(),
+        description: tool.description.clone(),
+        input_schema: tool.input_schema.clone(),
+        output_schema: tool.output_schema.clone(),
+        read_only: tool.read_only,
+        idempotent: tool.idempotent,
+        granted,
+        slots: manifest.slots.iter().map(|slot| slot.name.clone()).collect(),
+    }
+}
+
+fn view(record: &PackageRecord, findings: Vec<Finding>) -> PackageView {
+    PackageView {
+        name: record.name.clone(),
+        version: record.manifest.package.version.clone(),
+        digest: record.digest,
+        signer: record.signer.clone(),
+        manifest: record.manifest.clone(),
+        tools: record.tools.clone(),
+        published: record.published,
+        withdrawn: record.withdrawn,
+        findings,
+    }
+}
