@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
@@ -28,10 +29,17 @@ use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Sealed;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
+use keybearer_ledger::Intent;
+use keybearer_ledger::IntentDetails;
+use keybearer_ledger::Ledger;
+use keybearer_ledger::LedgerConfig;
+use keybearer_ledger::Purpose;
 use parking_lot::Mutex;
 
+use crate::Lease;
 use crate::MasterKey;
 use crate::SecretInput;
+use crate::Selected;
 use crate::Strongbox;
 
 pub(crate) const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -57,6 +65,7 @@ pub(crate) struct House {
     pub(crate) strongbox: Strongbox,
     pub(crate) records: Arc<Records>,
     pub(crate) folder: tempfile::TempDir,
+    ledger: OnceLock<Ledger>,
 }
 
 impl House {
@@ -64,7 +73,7 @@ impl House {
         let folder = tempfile::tempdir().expect("folder");
         let records = Arc::new(Records::default());
         let master = MasterKey::open_or_create(folder.path().join("master.key")).expect("made");
-        Self { strongbox: Strongbox::new(master, records.clone()), records, folder }
+        Self { strongbox: Strongbox::new(master, records.clone()), records, folder, ledger: OnceLock::new() }
     }
 
     pub(crate) fn tenant(&self) -> TenantId {
@@ -117,6 +126,32 @@ impl House {
         change(&mut record);
         credentials = self.records.credentials.lock();
         credentials.insert((tenant.clone(), id.clone()), Arc::new(record));
+    }
+
+    /// What was selected of a credential, now.
+    pub(crate) fn selected(&self, tenant: &TenantId, credential: &CredentialId) -> Selected {
+        self.strongbox.select(tenant, credential, NOW).unwrap_or_else(|unusable| panic!("{unusable}"))
+    }
+
+    /// A lease of a credential, without the ledger.
+    pub(crate) fn lease(&self, tenant: &TenantId, credential: &CredentialId) -> Lease {
+        let selected = self.selected(tenant, credential);
+        self.strongbox.lease_recorded(selected, NOW).unwrap_or_else(|refused| panic!("{refused}"))
+    }
+
+    /// The intent of a request, recorded in a ledger.
+    pub(crate) async fn intent(&self, cleared: &Cleared, selected: Option<&Selected>) -> Intent {
+        let details = IntentDetails {
+            version: selected.map(Selected::version),
+            epoch: selected.map(Selected::epoch),
+            address: ([127, 0, 0, 1], 443).into(),
+            purpose: Purpose::Guest,
+        };
+        let folder = self.folder.path();
+        let ledger = self.ledger.get_or_init(|| {
+            Ledger::open(LedgerConfig::new(folder.join("ledger"), folder.join("anchor"))).expect("opened").0
+        });
+        ledger.intend(cleared, details).await.unwrap_or_else(|error| panic!("{error}")).0
     }
 
     /// What a rotation does to the record.

@@ -83,6 +83,9 @@ pub enum LeaseRefused {
     /// It is a recipe, and no fresh token has been minted with it: mint one, then lease.
     #[error("no fresh token has been minted with this credential")]
     NeedsMint,
+    /// The intent in the ledger names another credential, version or epoch: a mistake of ours.
+    #[error("the recorded intent is not of what was selected")]
+    NotRecorded,
     /// The value does not open: the store was changed behind our back, or is of another master key.
     #[error("the credential's sealed value does not open")]
     Broken,
@@ -100,6 +103,7 @@ impl From<SealBroken> for LeaseRefused {
 pub struct Lease {
     pub(crate) tenant: TenantId,
     pub(crate) credential: CredentialId,
+    pub(crate) version: u32,
     pub(crate) value: Leased,
     pub(crate) guard: UseGuard,
 }
@@ -147,7 +151,8 @@ impl Strongbox {
     ///
     /// # Errors
     /// [`LeaseRefused`]; no guard is held then and nothing was opened that is not wiped.
-    pub fn lease(&self, selected: Selected, _intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+    pub fn lease(&self, selected: Selected, intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+        check_recorded(&selected, intent)?;
         self.lease_recorded(selected, now)
     }
 
@@ -155,7 +160,8 @@ impl Strongbox {
     ///
     /// # Errors
     /// As [`Self::lease`]; [`LeaseRefused::Unusable`] if the credential is not a recipe.
-    pub fn lease_client(&self, selected: Selected, _intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+    pub fn lease_client(&self, selected: Selected, intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+        check_recorded(&selected, intent)?;
         self.lease_client_recorded(selected, now)
     }
 
@@ -168,7 +174,7 @@ impl Strongbox {
             ),
             kind => Leased::Stored(kind.clone(), self.open_version(&record, selected.version)?),
         };
-        Ok(Lease { tenant: selected.tenant, credential: selected.credential, value, guard })
+        Ok(lease_of(selected, value, guard))
     }
 
     /// [`Self::lease_client`] without the proof of the intent.
@@ -179,7 +185,7 @@ impl Strongbox {
         };
         let secret = self.open_version(&record, selected.version)?;
         let value = Leased::Client(crate::place::client_pair(&client.client_id, &secret));
-        Ok(Lease { tenant: selected.tenant, credential: selected.credential, value, guard })
+        Ok(lease_of(selected, value, guard))
     }
 
     /// The order is the point: first the guard, then the look. What changes after the look finds the
@@ -198,3 +204,19 @@ impl Strongbox {
         Ok((guard, record))
     }
 }
+
+/// The ledger says which version went out at which epoch: it must be this one.
+fn check_recorded(selected: &Selected, intent: &Intent) -> Result<(), LeaseRefused> {
+    let is_recorded = intent.credential() == Some(&selected.credential)
+        && intent.version() == Some(selected.version)
+        && intent.epoch() == Some(selected.epoch);
+    if is_recorded { Ok(()) } else { Err(LeaseRefused::NotRecorded) }
+}
+
+fn lease_of(selected: Selected, value: Leased, guard: UseGuard) -> Lease {
+    Lease { tenant: selected.tenant, credential: selected.credential, version: selected.version, value, guard }
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

@@ -1,8 +1,9 @@
 //! The master key: one file, readable by its owner alone, from which every other key hangs. It wraps
-//! the tenants' data keys, and the keys for fingerprints and MACs are derived from it.
+//! the tenants' data keys, and the keys for MACs are derived from it.
 //!
-//! The file holds a magic and one key of 32 random bytes, or two while a rotation is under way, the
-//! newest first. A rotation survives a crash at every point: [`MasterKey::begin_rotation`] writes new
+//! The file holds a magic, the fingerprint key, and one master key or, while a rotation is under way,
+//! two, the newest first; each is 32 random bytes. The fingerprint key is never rotated: it opens
+//! nothing, and if it changed, the same value could not be found any more. A rotation survives a crash at every point: [`MasterKey::begin_rotation`] writes new
 //! and old key; each data key is then wrapped anew and stored, in as many transactions as it takes,
 //! since both keys open; [`MasterKey::finish_rotation`] drops the old key only if no stored data key
 //! needs it any more. Begun twice or finished twice, each does what is still to be done.
@@ -26,6 +27,7 @@ use zeroize::Zeroizing;
 use crate::seal::SealBroken;
 use crate::seal::SealingKey;
 use crate::seal::derive_key;
+use crate::seal::fingerprint;
 use crate::seal::key_id_of;
 use crate::seal::write_key;
 use crate::secret::Secret;
@@ -36,6 +38,9 @@ const MAGIC: &[u8; 8] = b"KBMASTR1";
 
 /// AES-256.
 const KEY_BYTES: usize = 32;
+
+/// The fingerprint key.
+const FIXED_KEYS: usize = 1;
 
 /// The current key, and the one before it while a rotation is under way.
 const KEYS_MAX: usize = 2;
@@ -61,7 +66,7 @@ pub enum MasterKeyRefused {
         mode: u32,
     },
     /// It is not a regular file of the right size and beginning.
-    #[error("{path} is not a master key file: it must be a regular file of 40 bytes, or 72 during a rotation", path = path.display())]
+    #[error("{path} is not a master key file: it must be a regular file of 72 bytes, or 104 during a rotation", path = path.display())]
     NotAKey {
         /// Which file.
         path: PathBuf,
@@ -76,6 +81,8 @@ pub enum MasterKeyRefused {
 
 /// The keys of a master key file, newest first.
 pub struct MasterKey {
+    path: PathBuf,
+    fingerprint: Secret,
     /// Never empty.
     keys: Vec<RootKey>,
 }
@@ -100,7 +107,7 @@ impl MasterKey {
             opened => return opened,
         }
         let fresh = random_key();
-        match write_file(path, &[&fresh], Publish::New) {
+        match write_file(path, &[&random_key(), &fresh], Publish::New) {
             // Another process was faster: its key is the key.
             Err(MasterKeyRefused::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
             written => written?,
@@ -126,7 +133,7 @@ impl MasterKey {
         }
         // One byte more than the longest, so that a longer file is seen to be one; the size is not asked
         // beforehand, since it could change.
-        let mut bytes = Zeroizing::new([0_u8; MAGIC.len() + KEYS_MAX * KEY_BYTES + 1]);
+        let mut bytes = Zeroizing::new([0_u8; MAGIC.len() + (FIXED_KEYS + KEYS_MAX) * KEY_BYTES + 1]);
         let mut length = 0;
         loop {
             match file.read(&mut bytes[length..]).map_err(failed)? {
@@ -134,16 +141,22 @@ impl MasterKey {
                 count => length += count,
             }
         }
-        let keys = bytes[..length]
-            .strip_prefix(MAGIC)
-            .filter(|keys| !keys.is_empty() && keys.len() % KEY_BYTES == 0 && keys.len() <= KEYS_MAX * KEY_BYTES);
-        let keys = keys.ok_or_else(|| MasterKeyRefused::NotAKey { path: path.to_owned() })?;
-        Ok(Self { keys: keys.chunks_exact(KEY_BYTES).map(RootKey::new).collect() })
+        let refused = || MasterKeyRefused::NotAKey { path: path.to_owned() };
+        let keys = bytes[..length].strip_prefix(MAGIC).ok_or_else(refused)?;
+        let count = keys.len() / KEY_BYTES;
+        if keys.len() % KEY_BYTES != 0 || !(FIXED_KEYS + 1..=FIXED_KEYS + KEYS_MAX).contains(&count) {
+            return Err(refused());
+        }
+        let (fingerprint, keys) = keys.split_at(KEY_BYTES);
+        Ok(Self {
+            path: path.to_owned(),
+            fingerprint: Secret::take(fingerprint.to_vec()),
+            keys: keys.chunks_exact(KEY_BYTES).map(RootKey::new).collect(),
+        })
     }
 
     /// Begins a rotation, or takes up one that was cut off: the file then holds a new key and the old
-    /// one. Hand the result to [`crate::Strongbox::adopt`], wrap every data key anew with
-    /// [`crate::Strongbox::rewrap`] and store it, then finish.
+    /// one. A strongbox in use goes by [`crate::Strongbox::begin_master_rotation`].
     ///
     /// # Errors
     /// [`MasterKeyRefused`]; the file is then as it was.
@@ -154,7 +167,7 @@ impl MasterKey {
             return Ok(held);
         }
         let fresh = random_key();
-        write_file(path, &[&fresh, &held.keys[0].bytes], Publish::Replace)?;
+        write_file(path, &[&held.fingerprint, &fresh, &held.newest().bytes], Publish::Replace)?;
         Self::open(path)
     }
 
@@ -177,7 +190,7 @@ impl MasterKey {
         if !held.is_rotating() {
             return Ok(held);
         }
-        write_file(path, &[&held.newest().bytes], Publish::Replace)?;
+        write_file(path, &[&held.fingerprint, &held.newest().bytes], Publish::Replace)?;
         Self::open(path)
     }
 
@@ -191,6 +204,16 @@ impl MasterKey {
     #[must_use]
     pub fn id(&self) -> String {
         hex::encode(self.newest().sealing.id())
+    }
+
+    /// Where the file is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same value has the same fingerprint wherever it is stored.
+    pub(crate) fn fingerprint(&self, value: &Secret) -> [u8; 32] {
+        fingerprint(&self.fingerprint, value)
     }
 
     /// A key of 256 bits for one use; the context names the use, and is the same for ever.
@@ -280,7 +303,7 @@ mod tests {
         let path = folder.path().join("master.key");
         let made = MasterKey::open_or_create(&path).expect("made");
         assert_eq!(mode_of(&path), 0o600);
-        assert_eq!(fs::metadata(&path).expect("there").len(), 40);
+        assert_eq!(fs::metadata(&path).expect("there").len(), 72);
         let opened = MasterKey::open_or_create(&path).expect("opened");
         assert_eq!(made.id(), opened.id());
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1, "nothing else is left behind");
@@ -308,9 +331,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("master.key");
         let with_magic = |count: usize| [MAGIC.as_slice(), &vec![7; count]].concat();
-        for bytes in
-            [vec![], vec![1; 40], with_magic(0), with_magic(31), with_magic(33), with_magic(65), with_magic(96)]
-        {
+        for bytes in [0, 31, 32, 63, 65, 97, 128].map(with_magic).into_iter().chain([vec![], vec![1; 72]]) {
             fs::write(&path, &bytes).expect("written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("changed");
             assert!(
@@ -344,6 +365,9 @@ mod tests {
         assert!(!new.is_rotating() && new.id() == both.id());
         assert!(new.unwrap(b"aad", &anew).is_ok());
         assert!(new.unwrap(b"aad", &data_key).is_err());
+        let value = || Secret::take(b"a value".to_vec());
+        assert_eq!(new.fingerprint(&value()), old.fingerprint(&value()), "the same value is still found");
+        assert_ne!(*new.derive("context"), *old.derive("context"));
         assert_eq!(mode_of(&path), 0o600);
         assert_eq!(fs::read_dir(folder.path()).expect("lists").count(), 1);
     }

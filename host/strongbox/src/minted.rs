@@ -248,3 +248,7 @@ fn seconds(text: &str) -> Option<u64> {
     let whole = digits.split_once('.').map_or(digits, |(whole, _)| whole);
     whole.parse().ok()
 }
+
+#[cfg(test)]
+#[path = "minted_tests.rs"]
+mod tests;

@@ -37,8 +37,8 @@ use crate::secret::assert_lacks;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceRefused {
-    /// The lease is of another tenant or credential than the request names.
-    #[error("lease and request do not belong together")]
+    /// Request, recorded intent and lease are not of the same call, tenant, credential, version and epoch.
+    #[error("request, intent and lease do not belong together")]
     Mismatch,
     /// The value is not of the kind that goes there.
     #[error("the credential is of another kind than its place takes")]
@@ -157,15 +157,25 @@ impl Armed {
 /// # Errors
 /// [`PlaceRefused`]; the lease is given up, and the value wiped.
 pub fn place(cleared: Cleared, intent: Intent, lease: Lease) -> Result<Armed, PlaceRefused> {
+    let attached = cleared.attach().map(|attach| &attach.credential);
+    let is_recorded = intent.call() == &cleared.facts().call
+        && intent.credential() == attached
+        && intent.version() == Some(lease.version)
+        && intent.epoch() == Some(lease.guard.epoch());
+    if !is_recorded {
+        return Err(PlaceRefused::Mismatch);
+    }
     Ok(Armed { intent, open: arm(cleared, lease)? })
 }
 
 /// Makes a request ready that carries no credential.
 ///
 /// # Errors
-/// [`PlaceRefused::NeedsLease`] if it names one: it never goes out without.
+/// [`PlaceRefused::NeedsLease`] if it names one, which it never goes out without.
 pub fn plain(cleared: Cleared, intent: Intent) -> Result<Armed, PlaceRefused> {
-    Ok(Armed { intent, open: arm_plain(cleared)? })
+    let is_recorded = intent.call() == &cleared.facts().call && intent.credential().is_none();
+    let open = arm_plain(cleared)?;
+    if is_recorded { Ok(Armed { intent, open }) } else { Err(PlaceRefused::Mismatch) }
 }
 
 /// [`place`], without the proof of the intent.
@@ -367,3 +377,7 @@ fn wire_method(method: Method) -> http::Method {
         Method::Options => http::Method::OPTIONS,
     }
 }
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -177,5 +177,6 @@ pub(crate) fn percent_decoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "scrub/tests.rs"]
-mod tests;
+mod coding_tests;
+#[cfg(test)]
+mod form_tests;

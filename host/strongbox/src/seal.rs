@@ -105,9 +105,10 @@ pub(crate) fn subkey(data_key: &Secret, context: &str) -> SealingKey {
     SealingKey::new(&Secret::take(derive_key(data_key, context).to_vec()))
 }
 
-/// The same value has the same fingerprint wherever it is stored.
-pub(crate) fn fingerprint(key: &[u8; 32], value: &Secret) -> [u8; 32] {
-    *blake3::keyed_hash(key, value.expose()).as_bytes()
+/// Keyed blake3 of a value; the key is 32 bytes.
+pub(crate) fn fingerprint(key: &Secret, value: &Secret) -> [u8; 32] {
+    let key = Zeroizing::new(blake3::derive_key("keybearer 2026-11 fingerprints", key.expose()));
+    *blake3::keyed_hash(&key, value.expose()).as_bytes()
 }
 
 /// Appends a key to the master key file.

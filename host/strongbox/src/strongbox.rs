@@ -9,13 +9,13 @@ use keybearer_gate::CredentialDirectory;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Sealed;
-use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
 
 use crate::Accepted;
 use crate::MasterKey;
+use crate::MasterKeyRefused;
 use crate::SealBroken;
 use crate::SecretInput;
 use crate::ValueRefused;
@@ -41,7 +41,6 @@ pub struct Strongbox {
 /// A tenant's values and everything else of its have keys of their own.
 const VALUES: &str = "keybearer 2026-11 tenant key: credential values";
 const ANSWERS: &str = "keybearer 2026-11 tenant key: everything else";
-const FINGERPRINTS: &str = "keybearer 2026-11 fingerprints";
 
 impl Strongbox {
     /// A strongbox over these records.
@@ -56,9 +55,30 @@ impl Strongbox {
         }
     }
 
-    /// Takes another state of the master key file, while a rotation goes through its steps.
-    pub fn adopt(&self, master: MasterKey) {
-        *self.master.write() = Arc::new(master);
+    /// Begins to rotate the master key, or takes up a rotation that was cut off. From now on new wrapping
+    /// is done by the new key, and both open. Next: [`Self::rewrap`] every tenant's data key and store it,
+    /// then [`Self::finish_master_rotation`].
+    ///
+    /// # Errors
+    /// [`MasterKeyRefused`]; the old key holds.
+    pub fn begin_master_rotation(&self) -> Result<(), MasterKeyRefused> {
+        let mut master = self.master.write();
+        *master = Arc::new(MasterKey::begin_rotation(master.path())?);
+        Ok(())
+    }
+
+    /// Ends the rotation. `stored` is every wrapped data key that the store holds, read after the last of
+    /// them was written; new tenants may have come meanwhile.
+    ///
+    /// # Errors
+    /// [`MasterKeyRefused::StillNeeded`] if one of them needs the old key; both keys stay then.
+    pub fn finish_master_rotation<'sealed>(
+        &self,
+        stored: impl IntoIterator<Item = &'sealed Sealed>,
+    ) -> Result<(), MasterKeyRefused> {
+        let mut master = self.master.write();
+        *master = Arc::new(MasterKey::finish_rotation(master.path(), stored)?);
+        Ok(())
     }
 
     /// A new data key for a tenant, wrapped: the tenant's record keeps it.
@@ -97,17 +117,7 @@ impl Strongbox {
         let key = self.tenant_key(tenant, VALUES).map_err(|_| ValueRefused::Unsealable)?;
         let aad = seal::value_aad(tenant, credential, version);
         let sealed = seal::wrap_secret(|plain| key.seal(&aad, plain), &value);
-        Ok(Accepted { sealed, fingerprint: seal::fingerprint(&self.derive_key(FINGERPRINTS), &value) })
-    }
-
-    /// The fingerprint of a stored version under the newest master key: after a rotation of the master
-    /// key, the stored ones are of the old one and are to be replaced.
-    ///
-    /// # Errors
-    /// [`SealBroken`] if the version does not open.
-    pub fn fingerprint(&self, record: &CredentialRecord, version: &VersionRecord) -> Result<[u8; 32], SealBroken> {
-        let value = self.open_version(record, version.version)?;
-        Ok(seal::fingerprint(&self.derive_key(FINGERPRINTS), &value))
+        Ok(Accepted { sealed, fingerprint: self.master().fingerprint(&value) })
     }
 
     /// Seals what is not a credential but is the tenant's alone, as the scrubbed answer of an idempotent
@@ -183,3 +193,7 @@ impl Strongbox {
         Arc::clone(&self.master.read())
     }
 }
+
+#[cfg(test)]
+#[path = "strongbox_tests.rs"]
+mod tests;

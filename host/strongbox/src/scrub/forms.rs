@@ -1,7 +1,6 @@
 //! The forms in which a value is looked for. Forms that change a character at a time (percent-coding,
 //! JSON and HTML escapes) are undone in `views`; here are those that change the whole value.
 
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
@@ -70,6 +69,8 @@ fn base64_at(engine: &impl base64::Engine, value: &[u8], offset: usize) -> Needl
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+
     use super::*;
 
     #[test]

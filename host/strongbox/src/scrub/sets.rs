@@ -162,7 +162,7 @@ fn union(mut places: Vec<Range<usize>>) -> Vec<Range<usize>> {
 pub(crate) struct ScrubSets(Mutex<Kept>);
 
 /// A set of ten tokens takes some 100 KiB.
-const SETS_MAX: usize = 512;
+pub(super) const SETS_MAX: usize = 512;
 
 #[derive(Default)]
 struct Kept {
@@ -193,6 +193,11 @@ struct Stamp {
 }
 
 impl ScrubSets {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().sets.len()
+    }
+
     fn kept(&self, key: &SetKey, stamps: &[Stamp]) -> Option<Arc<ScrubSet>> {
         let mut kept = self.0.lock();
         kept.uses += 1;

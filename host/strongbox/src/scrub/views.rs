@@ -22,8 +22,8 @@ struct Escapes {
 
 const ALL: Escapes = Escapes { percent: true, backslash: true, entity: true };
 
-/// Each kind alone, for a set with a value that itself holds `%`, `\` or `&`: undoing all at once could
-/// then decode more of the text than its encoder encoded.
+/// Each kind alone, in every order, for a set with a value that itself holds `%`, `\` or `&`: undoing all
+/// at once could then decode more of the text than its encoder encoded.
 const SINGLE: [Escapes; 3] = [
     Escapes { percent: true, backslash: false, entity: false },
     Escapes { percent: false, backslash: true, entity: false },
@@ -57,18 +57,19 @@ pub(super) fn each_view(text: &[u8], with_single_escapes: bool, look: &mut dyn F
 
 fn each_view_of(base: &View<'_>, with_single_escapes: bool, look: &mut dyn FnMut(&View<'_>)) {
     look_at(base, look);
-    each_round(base, ALL, ROUNDS, look);
+    each_round(base, &[ALL], ROUNDS, look);
     if with_single_escapes {
-        SINGLE.into_iter().for_each(|escapes| each_round(base, escapes, ROUNDS, look));
+        each_round(base, &SINGLE, ROUNDS, look);
     }
 }
 
-fn each_round(base: &View<'_>, escapes: Escapes, rounds: usize, look: &mut dyn FnMut(&View<'_>)) {
-    if rounds > 0
-        && let Some(view) = base.decode(escapes)
-    {
+fn each_round(base: &View<'_>, choices: &[Escapes], rounds: usize, look: &mut dyn FnMut(&View<'_>)) {
+    if rounds == 0 {
+        return;
+    }
+    for view in choices.iter().filter_map(|escapes| base.decode(*escapes)) {
         look_at(&view, look);
-        each_round(&view, escapes, rounds - 1, look);
+        each_round(&view, choices, rounds - 1, look);
     }
 }
 

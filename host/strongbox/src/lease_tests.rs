@@ -1,0 +1,114 @@
+//! Tests of selecting and leasing: what was rotated out or revoked is never opened again (P3).
+
+use keybearer_gate::CredentialState;
+
+use super::*;
+use crate::fixture::House;
+use crate::fixture::NOW;
+use crate::fixture::cleared;
+use crate::fixture::oauth;
+
+const VALUE: &str = "canary-0123456789-canary";
+
+fn house_with_credential() -> (House, TenantId, CredentialId) {
+    let house = House::new();
+    let tenant = house.tenant();
+    let credential = house.credential(&tenant, CredentialKind::Bearer, VALUE);
+    (house, tenant, credential)
+}
+
+#[test]
+fn p2_a_credential_of_another_tenant_answers_as_one_that_is_not_there() {
+    let (house, tenant, credential) = house_with_credential();
+    assert!(house.strongbox.select(&tenant, &credential, NOW).is_ok());
+    assert_eq!(house.strongbox.select(&house.tenant(), &credential, NOW).err(), Some(CredentialUnusable));
+    assert_eq!(house.strongbox.select(&tenant, &CredentialId::random(), NOW).err(), Some(CredentialUnusable));
+}
+
+#[test]
+fn a04_a_directory_that_answers_with_another_tenants_record_is_not_believed() {
+    let (house, tenant, credential) = house_with_credential();
+    let foreign = house.tenant();
+    let record = house.strongbox.record(&tenant, &credential).expect("stored");
+    house.records.credentials.lock().insert((foreign.clone(), credential.clone()), record);
+    assert!(house.strongbox.select(&foreign, &credential, NOW).is_err());
+}
+
+#[test]
+fn r07_blank_expired_and_revoked_credentials_are_not_selected() {
+    for (index, unusable) in [
+        (|record: &mut CredentialRecord| record.versions.clear()) as fn(&mut CredentialRecord),
+        |record| record.expires = Some(NOW),
+        |record| record.state = CredentialState::Revoked,
+        |record| record.versions[0].state = keybearer_gate::VersionState::Retired,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (house, tenant, credential) = house_with_credential();
+        let before = house.selected(&tenant, &credential);
+        house.change(&tenant, &credential, unusable);
+        assert!(house.strongbox.select(&tenant, &credential, NOW).is_err(), "{index}");
+        assert!(matches!(house.strongbox.lease_recorded(before, NOW), Err(LeaseRefused::Unusable)), "{index}");
+    }
+}
+
+#[test]
+fn r01_what_was_rotated_between_selection_and_lease_is_stale() {
+    let (house, tenant, credential) = house_with_credential();
+    let selected = house.selected(&tenant, &credential);
+    house.rotate(&tenant, &credential, "rotated-0123456789-canary");
+    assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::Stale)));
+    let again = house.selected(&tenant, &credential);
+    assert_eq!((again.version(), again.epoch()), (2, 2));
+    let lease = house.strongbox.lease_recorded(again, NOW).ok().expect("leased");
+    assert!(matches!(lease.value, Leased::Stored(_, secret) if secret.expose() == b"rotated-0123456789-canary"));
+}
+
+#[tokio::test]
+async fn r03_after_a_barrier_a_directory_that_has_not_heard_of_it_opens_nothing() {
+    let (house, tenant, credential) = house_with_credential();
+    let selected = house.selected(&tenant, &credential);
+    // The directory stays as it was, as the cache of a node that missed the news.
+    house.strongbox.barrier_revoke(&tenant, &credential, 2).await;
+    assert!(house.strongbox.select(&tenant, &credential, NOW).is_err());
+    assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::Stale)));
+}
+
+#[tokio::test]
+async fn r05_a_revocation_tells_the_leases_and_returns_when_they_are_gone() {
+    let (house, tenant, credential) = house_with_credential();
+    let lease = house.lease(&tenant, &credential);
+    let request = tokio::spawn(async move { lease.guard.cancelled().await });
+    assert_eq!(house.strongbox.barrier_revoke(&tenant, &credential, 2).await, 1);
+    request.await.expect("was told");
+}
+
+#[tokio::test]
+async fn p6_what_the_ledger_does_not_name_is_not_leased() {
+    let (house, tenant, credential) = house_with_credential();
+    let selected = house.selected(&tenant, &credential);
+    let request = cleared(&tenant, "bearer", &credential, "/x");
+    let intent = house.intent(&request, Some(&selected)).await;
+    house.rotate(&tenant, &credential, "rotated-0123456789-canary");
+    let newer = house.selected(&tenant, &credential);
+    assert!(matches!(house.strongbox.lease(newer, &intent, NOW), Err(LeaseRefused::NotRecorded)));
+    let sibling = house.credential(&tenant, CredentialKind::Bearer, VALUE);
+    let other = house.selected(&tenant, &sibling);
+    assert!(matches!(house.strongbox.lease(other, &intent, NOW), Err(LeaseRefused::NotRecorded)));
+    let unnamed = house.intent(&request, None).await;
+    let newer = house.selected(&tenant, &credential);
+    assert!(matches!(house.strongbox.lease(newer, &unnamed, NOW), Err(LeaseRefused::NotRecorded)));
+}
+
+#[test]
+fn the_client_of_a_recipe_is_leased_for_minting_only_and_of_no_other_kind() {
+    let (house, tenant, credential) = house_with_credential();
+    let selected = house.selected(&tenant, &credential);
+    assert!(matches!(house.strongbox.lease_client_recorded(selected, NOW), Err(LeaseRefused::Unusable)));
+    let recipe = house.credential(&tenant, oauth("id"), VALUE);
+    assert!(house.strongbox.lease_client_recorded(house.selected(&tenant, &recipe), NOW).is_ok());
+    let selected = house.selected(&tenant, &recipe);
+    assert!(!house.strongbox.is_ready(&selected, NOW));
+    assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::NeedsMint)));
+}
