@@ -49,6 +49,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 // The public interface is:
 pub use call::Answer;
 pub use counters::Counters;
+pub use keybearer_store::Rollback;
 pub use open::ExecutorConfig;
 pub use open::OpenRefused;
 pub use open::Signers;

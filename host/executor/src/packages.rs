@@ -17,7 +17,7 @@ use keybearer_gate::TenantContext;
 use keybearer_ledger::ActKind;
 use keybearer_sandbox::Sandbox;
 use keybearer_store::PackageRecord;
-pub use keybearer_store::Rollback;
+use keybearer_store::Rollback;
 
 use crate::Executor;
 use crate::PackageView;
