@@ -1,0 +1,113 @@
+//! The verifiers of JWTs and client certificates, made from the configuration at start. A tenant may
+//! stand there by name; it is looked up once, so that a tenant which is made under that name later is
+//! not let in by an entry that meant another one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use anyhow::ensure;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::JwkSet;
+use keybearer_gate::JwtAlgorithm;
+use keybearer_gate::JwtIssuer;
+use keybearer_gate::JwtKeys;
+use keybearer_gate::Principal;
+use keybearer_gate::SpiffeEntry;
+use keybearer_gate::SpiffeTable;
+use keybearer_gate::TenantRecord;
+use keybearer_gate::Unauthenticated;
+use keybearer_gate::VerifyingKey;
+use keybearer_gate::authenticate_jwt;
+use keybearer_gate::authenticate_spiffe;
+
+use crate::config::Issuer;
+use crate::config::TenantKey;
+use crate::config::Workload;
+
+/// What is verified beside API tokens.
+pub(crate) struct Verifiers {
+    issuers: Vec<JwtIssuer>,
+    keys: Keys,
+    workloads: SpiffeTable,
+}
+
+/// Key sets by issuer, as read from files at start.
+struct Keys(HashMap<String, JwkSet>);
+
+impl JwtKeys for Keys {
+    fn key(&self, issuer: &str, kid: &str) -> Option<Arc<VerifyingKey>> {
+        self.0.get(issuer)?.key(kid)
+    }
+}
+
+impl Verifiers {
+    /// The verifiers of a configuration, for the tenants that there are now.
+    ///
+    /// # Errors
+    /// A sentence that names the entry.
+    pub(crate) fn new(
+        issuers: &[Issuer],
+        workloads: &[Workload],
+        tenants: &[Arc<TenantRecord>],
+    ) -> anyhow::Result<Self> {
+        let mut verifiers = Self { issuers: Vec::new(), keys: Keys(HashMap::new()), workloads: SpiffeTable::default() };
+        for issuer in issuers {
+            let known = find_all(tenants, &issuer.tenants);
+            verifiers.issuers.push(JwtIssuer {
+                issuer: issuer.issuer.clone(),
+                audience: issuer.audience.clone(),
+                algorithms: algorithms(&issuer.algorithms)?,
+                tenant_claim: issuer.tenant_claim.clone(),
+                tenants: known,
+                scopes: issuer.scopes.clone(),
+            });
+            let keys = JwkSet::parse(issuer.jwks.as_bytes())
+                .with_context(|| format!("jwt.jwks_file of the issuer `{}`", issuer.issuer))?;
+            verifiers.keys.0.insert(issuer.issuer.clone(), keys);
+        }
+        let added = UnixMillis::now();
+        for workload in workloads {
+            let id = workload.id.parse().with_context(|| format!("spiffe.id: `{}`", workload.id))?;
+            let Some(tenant) = find(tenants, &workload.tenant) else { continue };
+            let entry = SpiffeEntry { tenant, scopes: workload.scopes.clone(), added };
+            ensure!(verifiers.workloads.0.insert(id, entry).is_none(), "spiffe.id: `{}` stands twice", workload.id);
+        }
+        Ok(verifiers)
+    }
+
+    /// Verifies a JWT.
+    pub(crate) fn jwt(&self, token: &str) -> Result<Principal, Unauthenticated> {
+        authenticate_jwt(token, &self.issuers, &self.keys, UnixMillis::now())
+    }
+
+    /// Verifies the SPIFFE id of a client certificate (DER).
+    pub(crate) fn spiffe(&self, certificate: &[u8]) -> Result<Principal, Unauthenticated> {
+        authenticate_spiffe(certificate, &self.workloads)
+    }
+}
+
+fn algorithms(names: &[String]) -> anyhow::Result<Vec<JwtAlgorithm>> {
+    ensure!(!names.is_empty(), "jwt.algorithms: name at least one");
+    names
+        .iter()
+        .map(|name| serde_json::from_value(serde_json::Value::String(name.clone())))
+        .collect::<Result<_, _>>()
+        .context("jwt.algorithms: RS256, ES256 and EdDSA are known")
+}
+
+fn find_all(tenants: &[Arc<TenantRecord>], table: &[(String, TenantKey)]) -> HashMap<String, TenantId> {
+    table.iter().filter_map(|(claim, key)| Some((claim.clone(), find(tenants, key)?))).collect()
+}
+
+fn find(tenants: &[Arc<TenantRecord>], key: &TenantKey) -> Option<TenantId> {
+    let found = tenants.iter().find(|tenant| match key {
+        TenantKey::Id(id) => tenant.id == *id,
+        TenantKey::Name(name) => tenant.name == *name,
+    });
+    if found.is_none() {
+        tracing::warn!(tenant = ?key, "the configuration names a tenant that does not exist: its entry has no effect until the next start");
+    }
+    found.map(|tenant| tenant.id.clone())
+}

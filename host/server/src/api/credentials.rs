@@ -1,0 +1,125 @@
+//! `/v1/credentials`: storing, rotating, revoking. A value goes from the body into a [`SecretInput`]
+//! and nowhere else; no answer ever holds one.
+
+use std::sync::Arc;
+
+use keybearer_contract::CredentialId;
+use keybearer_contract::Problem;
+use keybearer_contract::UnixMillis;
+use keybearer_executor::NewCredential;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::TenantContext;
+use keybearer_strongbox::SecretInput;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Visitor;
+use utoipa::ToSchema;
+
+use crate::api::App;
+use crate::api::input::Input;
+use crate::api::reply::Reply;
+
+/// A new credential with its value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = StoreCredential)]
+pub(crate) struct StoreBody {
+    /// What people call it; unique within the tenant.
+    name: String,
+    /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, or `oauth_client_credentials`
+    /// with `token_url`, `client_id`, `scope`.
+    #[schema(value_type = Object)]
+    kind: CredentialKind,
+    /// Who answers for it.
+    owner: String,
+    /// Why it is here.
+    justification: String,
+    /// When it ends, in milliseconds since 1970.
+    #[serde(default)]
+    #[schema(value_type = Option<u64>)]
+    expires: Option<UnixMillis>,
+    /// The value. Never shown again.
+    #[schema(value_type = String)]
+    value: Value,
+}
+
+/// A new value.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RotateCredential)]
+pub(crate) struct RotateBody {
+    /// The value. Never shown again.
+    #[schema(value_type = String)]
+    value: Value,
+}
+
+/// A value on its way in.
+struct Value(SecretInput);
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Value;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+                Ok(Value(SecretInput::new(text.as_bytes().to_vec())))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Value, E> {
+                Ok(Value(SecretInput::new(text.into_bytes())))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// POST /v1/credentials
+pub(crate) async fn store(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let body: StoreBody = input.json(&app.limits).await?;
+    let new = NewCredential {
+        name: body.name,
+        kind: body.kind,
+        owner: body.owner,
+        justification: body.justification,
+        expires: body.expires,
+    };
+    Reply::created(&app.executor.store_credential(&context, new, body.value.0).await?)
+}
+
+/// GET /v1/credentials
+pub(crate) async fn list(app: Arc<App>, context: TenantContext, _input: Input) -> Result<Reply, Problem> {
+    Reply::items(&app.executor.credentials(&context)?)
+}
+
+/// GET /v1/credentials/{id}
+pub(crate) async fn get(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.credential(&context, &id)?)
+}
+
+/// POST /v1/credentials/{id}/versions
+pub(crate) async fn rotate(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    let body: RotateBody = input.json(&app.limits).await?;
+    Reply::created(&app.executor.rotate_credential(&context, &id, body.value.0).await?)
+}
+
+/// POST /v1/credentials/{id}/revoke
+pub(crate) async fn revoke(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.revoke_credential(&context, &id).await?)
+}
+
+/// DELETE /v1/credentials/{id}/versions/{version}
+pub(crate) async fn destroy(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    let version: u32 = input.parameter(1)?;
+    Reply::ok(&app.executor.destroy_version(&context, &id, version).await?)
+}

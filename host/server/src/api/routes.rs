@@ -1,0 +1,292 @@
+//! The table of routes: what is listened to, who may ask, and what the OpenAPI document says of it.
+//! A handler's type says what it gets, so a route that needs a tenant cannot be reached without one.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::Method;
+use keybearer_contract::Problem;
+use keybearer_executor as executor;
+use keybearer_gate::OperatorContext;
+use keybearer_gate::TenantContext;
+
+use crate::api::App;
+use crate::api::Side;
+use crate::api::calls;
+use crate::api::credentials;
+use crate::api::grants;
+use crate::api::health;
+use crate::api::input::Input;
+use crate::api::openapi;
+use crate::api::openapi::Body;
+use crate::api::openapi::Shape;
+use crate::api::operator;
+use crate::api::reply::Reply;
+use crate::api::tenants;
+use crate::api::tokens;
+use crate::api::tools;
+
+/// What a handler comes to.
+pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + Send>>;
+
+/// Who may ask, and what is done.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    /// Anybody who reaches the listener.
+    Open(fn(Arc<App>, Input) -> Outcome),
+    /// A verified principal of a tenant.
+    Tenant(fn(Arc<App>, TenantContext, Input) -> Outcome),
+    /// The operator.
+    Operator(fn(Arc<App>, OperatorContext, Input) -> Outcome),
+}
+
+/// One operation on one path.
+pub(crate) struct Route {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    /// Its name: in metrics, in spans and as the document's `operationId`.
+    pub(crate) name: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) handler: Handler,
+    /// The scope that a tenant's principal needs.
+    pub(crate) scope: Option<&'static str>,
+    /// Parameters that the query may have.
+    pub(crate) query: &'static [&'static str],
+    pub(crate) request: Body,
+    pub(crate) status: u16,
+    pub(crate) response: Body,
+}
+
+macro_rules! tenant {
+    ($handler:path) => {
+        Handler::Tenant(|app, context, input| Box::pin($handler(app, context, input)))
+    };
+}
+
+macro_rules! operator {
+    ($handler:path) => {
+        Handler::Operator(|app, context, input| Box::pin($handler(app, context, input)))
+    };
+}
+
+macro_rules! open {
+    ($handler:path) => {
+        Handler::Open(|app, input| Box::pin($handler(app, input)))
+    };
+}
+
+const fn one<T: utoipa::ToSchema>() -> Body {
+    Body::Json(Shape::of::<T>())
+}
+
+const fn many<T: utoipa::ToSchema>() -> Body {
+    Body::Items(Shape::of::<T>())
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $name:ident $summary:literal, $handler:expr, $scope:expr, $query:expr,
+       $request:expr => $status:literal $response:expr;)*) => {
+        /// Every route.
+        pub(crate) static ROUTES: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            name: stringify!($name),
+            summary: $summary,
+            handler: $handler,
+            scope: $scope,
+            query: $query,
+            request: $request,
+            status: $status,
+            response: $response,
+        },)*];
+    };
+}
+
+const NO_BODY: Body = Body::Nothing;
+const CALL: Option<&str> = Some("call");
+const CREDENTIALS: Option<&str> = Some("credentials");
+const GRANTS: Option<&str> = Some("grants");
+const TOKENS: Option<&str> = Some("tokens");
+const AUDIT: Option<&str> = Some("audit");
+
+routes! {
+    POST "/v1/calls" submit_call "Calls a tool and waits for its result. JSON or MessagePack, by content-type and accept; `Idempotency-Key` makes it happen at most once.",
+        tenant!(calls::submit), CALL, &[], Body::Call(Shape::of::<calls::CallBody<'_>>()) => 200 Body::Call(Shape::of::<calls::AnswerBody<'_>>());
+    GET "/v1/calls/{id}/explain" explain_call "Tells why a credential was or was not attached, request by request.",
+        tenant!(calls::explain), AUDIT, &[], NO_BODY => 200 one::<executor::Explanation>();
+    GET "/v1/tools" list_tools "Lists the tools that the tenant may see.",
+        tenant!(tools::list), CALL, &[], NO_BODY => 200 many::<executor::ToolView>();
+    GET "/v1/tools/{name}" get_tool "Shows one tool, `package.tool`.",
+        tenant!(tools::get), CALL, &[], NO_BODY => 200 one::<executor::ToolView>();
+    POST "/v1/credentials" store_credential "Stores a credential. The value is never shown again.",
+        tenant!(credentials::store), CREDENTIALS, &[], one::<credentials::StoreBody>() => 201 one::<executor::CredentialView>();
+    GET "/v1/credentials" list_credentials "Lists the tenant's credentials, without values.",
+        tenant!(credentials::list), CREDENTIALS, &[], NO_BODY => 200 many::<executor::CredentialView>();
+    GET "/v1/credentials/{id}" get_credential "Shows one credential, without its values.",
+        tenant!(credentials::get), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialView>();
+    POST "/v1/credentials/{id}/versions" rotate_credential "Stores a new value. Answers when no request carries the old one any more.",
+        tenant!(credentials::rotate), CREDENTIALS, &[], one::<credentials::RotateBody>() => 201 one::<executor::EpochRaised>();
+    POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",
+        tenant!(credentials::revoke), CREDENTIALS, &[], NO_BODY => 200 one::<executor::EpochRaised>();
+    DELETE "/v1/credentials/{id}/versions/{version}" destroy_version "Destroys the bytes of a version that is not current.",
+        tenant!(credentials::destroy), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialView>();
+    POST "/v1/grants" give_grant "Grants a credential to a slot of a package, or leave to run a package as such.",
+        tenant!(grants::give), GRANTS, &[], one::<executor::NewGrant>() => 201 one::<executor::GrantView>();
+    GET "/v1/grants" list_grants "Lists the tenant's grants.",
+        tenant!(grants::list), GRANTS, &[], NO_BODY => 200 many::<executor::GrantView>();
+    GET "/v1/grants/{id}/differences" grant_differences "Shows what the newest version asks beyond what was approved.",
+        tenant!(grants::differences), GRANTS, &[], NO_BODY => 200 one::<executor::GrantDifferences>();
+    POST "/v1/grants/{id}/approve" approve_grant "Approves a version, named by its digest.",
+        tenant!(grants::approve), GRANTS, &[], one::<grants::ApproveBody>() => 200 one::<executor::GrantView>();
+    DELETE "/v1/grants/{id}" take_grant "Takes a grant away.",
+        tenant!(grants::take), GRANTS, &[], NO_BODY => 204 NO_BODY;
+    POST "/v1/tokens" issue_token "Issues an API token with no scope that the issuer lacks. It is shown this once.",
+        tenant!(tokens::issue), TOKENS, &[], one::<executor::NewToken>() => 201 one::<tokens::IssuedBody>();
+    GET "/v1/tokens" list_tokens "Lists the tenant's API tokens, without their secret halves.",
+        tenant!(tokens::list), TOKENS, &[], NO_BODY => 200 many::<executor::TokenView>();
+    POST "/v1/tokens/{id}/revoke" revoke_token "Revokes an API token.",
+        tenant!(tokens::revoke), TOKENS, &[], NO_BODY => 200 one::<executor::TokenView>();
+    POST "/v1/tenants" create_tenant "Makes a tenant.",
+        operator!(tenants::create), None, &[], one::<executor::NewTenant>() => 201 one::<executor::TenantView>();
+    GET "/v1/tenants" list_tenants "Lists the tenants.",
+        operator!(tenants::list), None, &[], NO_BODY => 200 many::<executor::TenantView>();
+    POST "/v1/tenants/{id}/suspend" suspend_tenant "Suspends a tenant: its tokens are refused.",
+        operator!(tenants::suspend), None, &[], NO_BODY => 200 one::<executor::TenantView>();
+    POST "/v1/tenants/{id}/activate" activate_tenant "Makes a suspended tenant active again.",
+        operator!(tenants::activate), None, &[], NO_BODY => 200 one::<executor::TenantView>();
+    POST "/v1/tenants/{id}/tokens" issue_tenant_token "Issues a tenant's API token. It is shown this once.",
+        operator!(tenants::issue_token), None, &[], one::<executor::NewToken>() => 201 one::<tokens::IssuedBody>();
+    POST "/v1/packages" publish_package "Publishes a signed package.",
+        operator!(operator::publish), None, &["allow_rollback", "visible_to"], Body::Octets => 201 one::<executor::PackageView>();
+    GET "/v1/packages" list_packages "Lists the published packages.",
+        operator!(operator::packages), None, &[], NO_BODY => 200 many::<executor::PackageView>();
+    GET "/v1/packages/{digest}" get_package "Shows one version of a package.",
+        operator!(operator::package), None, &[], NO_BODY => 200 one::<executor::PackageView>();
+    POST "/v1/packages/{digest}/withdraw" withdraw_package "Withdraws a version: no call runs it any more.",
+        operator!(operator::withdraw), None, &[], NO_BODY => 200 one::<executor::PackageView>();
+    GET "/v1/shared-values" list_shared_values "Lists credentials that hold the same value.",
+        operator!(operator::shared_values), None, &[], NO_BODY => 200 many::<executor::SharedValue>();
+    POST "/v1/master-key/rotate" rotate_master_key "Makes a new master key and wraps every tenant's key anew.",
+        operator!(operator::rotate_master_key), None, &[], NO_BODY => 204 NO_BODY;
+    GET "/healthz" health "Says that the process answers.",
+        open!(health::healthz), None, &[], NO_BODY => 200 Body::Text;
+    GET "/readyz" readiness "Says whether calls can be taken.",
+        open!(health::readyz), None, &[], NO_BODY => 200 Body::Text;
+    GET "/metrics" metrics "Numbers for Prometheus.",
+        open!(health::metrics), None, &[], NO_BODY => 200 Body::Text;
+    GET "/openapi.json" openapi "This document.",
+        open!(openapi::serve), None, &[], NO_BODY => 200 Body::Document;
+}
+
+impl Route {
+    /// Whether this listener has the route.
+    pub(crate) fn is_on(&self, side: Side) -> bool {
+        match (self.handler, side) {
+            (Handler::Tenant(_), Side::Public) | (Handler::Operator(_), Side::Admin) => true,
+            (Handler::Open(_), Side::Admin) => true,
+            (Handler::Open(_), Side::Public) => self.path == "/openapi.json",
+            _ => false,
+        }
+    }
+
+    /// The parameters of a path that fits.
+    fn matches(&self, path: &str) -> Option<Vec<String>> {
+        let mut parameters = Vec::new();
+        let mut parts = path.split('/');
+        for expected in self.path.split('/') {
+            let part = parts.next()?;
+            if expected.starts_with('{') {
+                if part.is_empty() {
+                    return None;
+                }
+                parameters.push(part.to_owned());
+            } else if part != expected {
+                return None;
+            }
+        }
+        parts.next().is_none().then_some(parameters)
+    }
+}
+
+/// What a method and a path come to.
+pub(crate) enum Found {
+    Route(&'static Route, Vec<String>),
+    /// The path has these methods only.
+    OtherMethods(String),
+    Nothing,
+}
+
+/// Finds the route on a listener.
+pub(crate) fn find(side: Side, method: &Method, path: &str) -> Found {
+    let mut others: Vec<&str> = Vec::new();
+    for route in ROUTES.iter().filter(|route| route.is_on(side)) {
+        let Some(parameters) = route.matches(path) else { continue };
+        if route.method == *method {
+            return Found::Route(route, parameters);
+        }
+        others.push(route.method.as_str());
+    }
+    // No path of ours answers these, whether it exists or not (threats H06).
+    let never = *method == Method::TRACE || *method == Method::OPTIONS || *method == Method::CONNECT;
+    match (others.is_empty(), never) {
+        (false, _) => Found::OtherMethods(others.join(", ")),
+        (true, true) => Found::OtherMethods("GET, POST, DELETE".to_owned()),
+        (true, false) => Found::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(side: Side, method: Method, path: &str) -> &'static str {
+        match find(side, &method, path) {
+            Found::Route(route, _) => route.name,
+            Found::OtherMethods(_) => "405",
+            Found::Nothing => "404",
+        }
+    }
+
+    #[test]
+    fn paths_and_methods_find_their_route_or_none() {
+        assert_eq!(name(Side::Public, Method::POST, "/v1/calls"), "submit_call");
+        assert_eq!(name(Side::Public, Method::GET, "/v1/credentials/cred_x"), "get_credential");
+        assert_eq!(name(Side::Public, Method::DELETE, "/v1/credentials/cred_x/versions/2"), "destroy_version");
+        for path in ["/v1/calls/", "//v1/calls", "/v1", "/", "", "/v1/credentials//versions", "/V1/calls"] {
+            assert_eq!(name(Side::Public, Method::GET, path), "404", "{path}");
+        }
+        assert_eq!(name(Side::Public, Method::PUT, "/v1/calls"), "405");
+    }
+
+    #[test]
+    fn h06_trace_and_options_are_no_method_of_any_path() {
+        for path in ["/v1/calls", "/nowhere", "*"] {
+            assert_eq!(name(Side::Public, Method::TRACE, path), "405");
+            assert_eq!(name(Side::Public, Method::OPTIONS, path), "405");
+        }
+    }
+
+    #[test]
+    fn h14_the_operators_routes_are_not_on_the_public_listener() {
+        for route in ROUTES {
+            let open = route.name == "openapi";
+            assert_eq!(
+                route.is_on(Side::Public),
+                matches!(route.handler, Handler::Tenant(_)) || open,
+                "{}",
+                route.name
+            );
+            assert_eq!(route.is_on(Side::Admin), !matches!(route.handler, Handler::Tenant(_)), "{}", route.name);
+            assert_eq!(route.scope.is_some(), matches!(route.handler, Handler::Tenant(_)), "{}", route.name);
+        }
+    }
+
+    #[test]
+    fn names_of_routes_are_unique() {
+        let mut names: Vec<_> = ROUTES.iter().map(|route| route.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ROUTES.len());
+    }
+}

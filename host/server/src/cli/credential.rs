@@ -1,0 +1,209 @@
+//! `keybearer credential`. A value is read from a file or from stdin, sent once, and wiped.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use http::Method;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::cli::Global;
+use crate::cli::client::Client;
+use crate::cli::output::Output;
+use crate::cli::target;
+
+#[derive(Subcommand)]
+pub(crate) enum Credential {
+    /// Store a credential
+    Store(Store),
+    /// List the credentials, without values
+    List,
+    /// Show one, with its versions
+    Show {
+        /// Its name or id
+        credential: String,
+    },
+    /// Store a new value; returns when no request carries the old one any more
+    Rotate {
+        /// Its name or id
+        credential: String,
+        /// Read the value from this file, or from stdin with -
+        #[arg(long, value_name = "FILE")]
+        value_file: PathBuf,
+    },
+    /// Revoke it for good; returns when requests that carried it are cut off
+    Revoke {
+        /// Its name or id
+        credential: String,
+    },
+    /// Destroy the bytes of a version that is not current
+    Destroy {
+        /// Its name or id
+        credential: String,
+        /// Which version
+        version: u32,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Store {
+    /// What people call it
+    name: String,
+    /// What kind it is
+    #[arg(long, value_enum, default_value = "bearer")]
+    kind: Kind,
+    /// Who answers for it
+    #[arg(long)]
+    owner: String,
+    /// Why it is here
+    #[arg(long)]
+    justification: String,
+    /// Read the value from this file, or from stdin with -
+    #[arg(long, value_name = "FILE")]
+    value_file: PathBuf,
+    /// When it ends, in milliseconds since 1970
+    #[arg(long)]
+    expires_ms: Option<u64>,
+    /// OAuth: the token endpoint
+    #[arg(long, required_if_eq("kind", "oauth-client-credentials"))]
+    token_url: Option<String>,
+    /// OAuth: `client_id`; the value is the client's secret
+    #[arg(long, required_if_eq("kind", "oauth-client-credentials"))]
+    client_id: Option<String>,
+    /// OAuth: scopes, with spaces
+    #[arg(long)]
+    scope: Option<String>,
+    /// OAuth: the resource or audience
+    #[arg(long)]
+    resource: Option<String>,
+}
+
+/// Kinds of credentials.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// One token, for Authorization: Bearer
+    Bearer,
+    /// user:password
+    Basic,
+    /// The value of a header of its own
+    Header,
+    /// The value of a query parameter
+    Query,
+    /// An OAuth client; the value is its secret
+    OauthClientCredentials,
+}
+
+const COLUMNS: &[&str] = &["id", "name", "state", "epoch", "owner", "expires"];
+const RAISED: &[&str] = &["id", "version", "epoch", "cancelled"];
+
+/// A private key in PEM is the longest value that there is.
+const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+impl Credential {
+    pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        let client = global.tenant()?;
+        match self {
+            Self::Store(store) => output.show(&store.send(&client).await?, COLUMNS),
+            Self::List => output.show(&client.get("/v1/credentials").await?, COLUMNS),
+            Self::Show { credential } => {
+                let path = path(&client, credential).await?;
+                output.show(&client.get(&path).await?, &[]);
+            }
+            Self::Rotate { credential, value_file } => {
+                let path = format!("{}/versions", path(&client, credential).await?);
+                let value = value(value_file)?;
+                output.show(&send(&client, &path, &Rotation { value: &value }).await?, RAISED);
+            }
+            Self::Revoke { credential } => {
+                let path = format!("{}/revoke", path(&client, credential).await?);
+                output.show(&client.act(&path).await?, RAISED);
+            }
+            Self::Destroy { credential, version } => {
+                let path = format!("{}/versions/{version}", path(&client, credential).await?);
+                output.show(&client.delete(&path).await?, COLUMNS);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn path(client: &Client, credential: &str) -> anyhow::Result<String> {
+    let id = target::id_of(client, "/v1/credentials", "cred_", credential).await?;
+    Ok(format!("/v1/credentials/{id}"))
+}
+
+#[derive(Serialize)]
+struct Rotation<'value> {
+    value: &'value str,
+}
+
+#[derive(Serialize)]
+struct Storing<'value> {
+    name: &'value str,
+    kind: Value,
+    owner: &'value str,
+    justification: &'value str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+    value: &'value str,
+}
+
+impl Store {
+    async fn send(&self, client: &Client) -> anyhow::Result<Value> {
+        let value = value(&self.value_file)?;
+        let body = Storing {
+            name: &self.name,
+            kind: self.kind(),
+            owner: &self.owner,
+            justification: &self.justification,
+            expires: self.expires_ms,
+            value: &value,
+        };
+        send(client, "/v1/credentials", &body).await
+    }
+
+    fn kind(&self) -> Value {
+        match self.kind {
+            Kind::Bearer => json!({ "kind": "bearer" }),
+            Kind::Basic => json!({ "kind": "basic" }),
+            Kind::Header => json!({ "kind": "header" }),
+            Kind::Query => json!({ "kind": "query" }),
+            Kind::OauthClientCredentials => {
+                let mut kind = json!({
+                    "kind": "oauth_client_credentials",
+                    "token_url": self.token_url,
+                    "client_id": self.client_id,
+                });
+                for (name, value) in [("scope", &self.scope), ("resource", &self.resource)] {
+                    if let Some(value) = value {
+                        kind[name] = json!(value);
+                    }
+                }
+                kind
+            }
+        }
+    }
+}
+
+/// Reads a value. One line end is taken off: editors and `echo` add one.
+fn value(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let bytes = target::read_input(path, VALUE_BYTES_MAX)?;
+    let text = std::str::from_utf8(&bytes).context("the value is no text")?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+}
+
+/// Sends a body that holds a value: written once, straight into what is sent, and wiped where we own it.
+async fn send<T: Serialize>(client: &Client, path: &str, body: &T) -> anyhow::Result<Value> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+    serde_json::to_writer(&mut *bytes, body)?;
+    let body = Bytes::from_owner(bytes);
+    client.send(Method::POST, path, "application/json", body, &[]).await
+}

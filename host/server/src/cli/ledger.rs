@@ -1,0 +1,182 @@
+//! `keybearer ledger`: verifying and reading the ledger's files on this machine, also while a server
+//! writes them. It asks no server.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use clap::Subcommand;
+use keybearer_ledger::Filter;
+use keybearer_ledger::PublicKey;
+use keybearer_ledger::Reader;
+use keybearer_ledger::verify;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::cli::output::Output;
+use crate::cli::progress::Spinner;
+
+#[derive(Subcommand)]
+pub(crate) enum Ledger {
+    /// Verify the chain, the checkpoints and the anchor
+    Verify {
+        #[command(flatten)]
+        place: Place,
+        /// The ledger's public key, 64 hex digits, as you noted it; default: the one beside the ledger
+        #[arg(long, value_name = "HEX")]
+        public_half: Option<String>,
+    },
+    /// Print the last records
+    Tail {
+        #[command(flatten)]
+        place: Place,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Copy records, one JSON object a line, as they stand
+    Export {
+        #[command(flatten)]
+        place: Place,
+        /// Into this new file instead of stdout
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Where the ledger lies, if not where the configuration says.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// The ledger's folder
+    #[arg(long, value_name = "FOLDER", requires = "anchor")]
+    folder: Option<PathBuf>,
+    /// The anchor
+    #[arg(long, value_name = "FILE", requires = "folder")]
+    anchor: Option<PathBuf>,
+}
+
+/// Which records.
+#[derive(Args)]
+pub(crate) struct Of {
+    /// Of this tenant's id
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Of this call
+    #[arg(long, value_name = "ID")]
+    call: Option<String>,
+}
+
+impl Place {
+    fn resolve(&self, global: &Global) -> anyhow::Result<(PathBuf, PathBuf)> {
+        if let (Some(folder), Some(anchor)) = (&self.folder, &self.anchor) {
+            return Ok((folder.clone(), anchor.clone()));
+        }
+        let config = global.read_config()?;
+        Ok((config.folder.join("ledger"), config.anchor))
+    }
+}
+
+impl Of {
+    fn filter(&self) -> anyhow::Result<Filter> {
+        let tenant = self.tenant.as_deref().map(str::parse).transpose().context("--tenant")?;
+        let call = self.call.as_deref().map(str::parse).transpose().context("--call")?;
+        Ok(Filter { tenant, call })
+    }
+}
+
+impl Ledger {
+    pub(crate) fn run(&self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Verify { place, public_half } => return verify_all(place, public_half.as_deref(), global, output),
+            Self::Tail { place, count, of } => {
+                let (folder, _) = place.resolve(global)?;
+                let records = Reader::new(&folder).tail(*count, &of.filter()?).context("the ledger cannot be read")?;
+                for record in records {
+                    let value = serde_json::to_value(&record)?;
+                    output.line(&if output.json { value.to_string() } else { sentence(&value) });
+                }
+            }
+            Self::Export { place, out, of } => {
+                let (folder, _) = place.resolve(global)?;
+                let count = match out {
+                    Some(path) => {
+                        let file = std::fs::File::create_new(path)
+                            .with_context(|| format!("{} cannot be made", path.display()))?;
+                        let mut writer = std::io::BufWriter::new(file);
+                        let count = Reader::new(&folder).export(&of.filter()?, &mut writer)?;
+                        writer.flush()?;
+                        count
+                    }
+                    None => Reader::new(&folder).export(&of.filter()?, &mut std::io::stdout().lock())?,
+                };
+                eprintln!("{count} records");
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn verify_all(place: &Place, key: Option<&str>, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let (folder, anchor) = place.resolve(global)?;
+    let noted = key.is_some();
+    let key = match key {
+        Some(hex) => hex.to_owned(),
+        None => std::fs::read_to_string(folder.join("checkpoint.pub"))
+            .with_context(|| format!("{} holds no checkpoint.pub: is it a ledger's folder?", folder.display()))?,
+    };
+    let key: PublicKey = key.trim().parse().context("the public key")?;
+    let spinner = Spinner::new("verifying the ledger");
+    let verified = verify(&folder, &anchor, &key);
+    drop(spinner);
+    match verified {
+        Ok(verified) => {
+            let value = json!({
+                "holds": true,
+                "records": verified.records,
+                "segments": verified.segments,
+                "checkpoints": verified.checkpoints,
+                "anchored": verified.anchored,
+                "torn_bytes": verified.torn_bytes,
+            });
+            let hint =
+                if noted { "" } else { "\n(with the key beside it: note it elsewhere and name it with --public-half)" };
+            let sentence = format!(
+                "the ledger holds: {} records in {} segments, {} signed checkpoints, anchored up to record {}{hint}",
+                verified.records, verified.segments, verified.checkpoints, verified.anchored
+            );
+            output.say(&sentence, &value);
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(broken) => {
+            let value = json!({
+                "holds": false,
+                "segment": broken.segment,
+                "line": broken.line,
+                "why": broken.why.to_string(),
+            });
+            output.say(&format!("THE LEDGER IS BROKEN: {broken}"), &value);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A record as one line for people.
+fn sentence(record: &Value) -> String {
+    const SHOWN_ELSEWHERE: &[&str] = &["seq", "time", "prev", "hash", "kind"];
+    let mut text = format!("{:>8}  {:<18}", record["seq"], record["kind"].as_str().unwrap_or("-"));
+    for (name, value) in record.as_object().into_iter().flatten() {
+        if SHOWN_ELSEWHERE.contains(&name.as_str()) || value.is_null() {
+            continue;
+        }
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.push_str(&format!("  {name}={value}"));
+    }
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}

@@ -1,0 +1,114 @@
+//! `keybearer token`: a tenant's API tokens. A token is written to a file that only its owner can read,
+//! or to stdout where that is not a terminal's history.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use anyhow::bail;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::cli::output::Output;
+use crate::cli::target;
+use crate::files;
+
+#[derive(Subcommand)]
+pub(crate) enum Token {
+    /// Issue a token; it is shown this once
+    Issue {
+        /// What people call it
+        #[arg(long)]
+        label: String,
+        /// What it is good for: call, credentials, grants, tokens, audit
+        #[arg(long, value_delimiter = ',', required = true)]
+        scope: Vec<String>,
+        /// The packages that it may call; every one, if none is named
+        #[arg(long, value_name = "NAME")]
+        package: Vec<String>,
+        /// How long it lives: 90m, 12h, 30d
+        #[arg(long, default_value = "30d", value_parser = seconds)]
+        life: u64,
+        /// As the operator, for this tenant
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// Write the token into this new file, mode 0600, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List the tenant's tokens
+    List,
+    /// Revoke a token
+    Revoke {
+        /// Its id
+        id: String,
+    },
+}
+
+const COLUMNS: &[&str] = &["id", "label", "scopes", "packages", "expires", "revoked"];
+
+impl Token {
+    pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Issue { label, scope, package, life, tenant, out } => {
+                let packages = (!package.is_empty()).then_some(package);
+                let new = json!({ "label": label, "scopes": scope, "packages": packages, "life_s": life });
+                let mut answer = match tenant {
+                    Some(tenant) => {
+                        let client = global.operator()?;
+                        let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;
+                        client.post(&format!("/v1/tenants/{id}/tokens"), &new).await?
+                    }
+                    None => global.tenant()?.post("/v1/tokens", &new).await?,
+                };
+                let text = answer["text"].as_str().context("the answer holds no token")?.to_owned();
+                match out {
+                    Some(path) => {
+                        files::write_secret(path, text.as_bytes())?;
+                        if let Some(members) = answer.as_object_mut() {
+                            members.remove("text");
+                        }
+                        let sentence = format!("{} is in {}", answer["id"].as_str().unwrap_or("-"), path.display());
+                        output.say(&sentence, &answer);
+                    }
+                    None => output.say(&text, &answer),
+                }
+            }
+            Self::List => output.show(&global.tenant()?.get("/v1/tokens").await?, COLUMNS),
+            Self::Revoke { id } => {
+                let path = format!("/v1/tokens/{}/revoke", target::segment(id)?);
+                output.show(&global.tenant()?.act(&path).await?, COLUMNS);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A span of time in seconds: `90m`, `12h`, `30d`, `3600s`.
+fn seconds(text: &str) -> anyhow::Result<u64> {
+    let (number, unit) = text.split_at(text.len() - usize::from(text.ends_with(|c: char| c.is_ascii_alphabetic())));
+    let factor = match unit {
+        "s" | "" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => bail!("write 90m, 12h or 30d"),
+    };
+    let number: u64 = number.parse().context("write 90m, 12h or 30d")?;
+    number.checked_mul(factor).context("that is too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_of_time_are_read() {
+        assert_eq!(seconds("90m").expect("reads"), 5_400);
+        assert_eq!(seconds("30d").expect("reads"), 2_592_000);
+        assert_eq!(seconds("60").expect("reads"), 60);
+        for bad in ["", "d", "1w", "-1d", "1.5h", "99999999999999999999d"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}
