@@ -1,0 +1,171 @@
+//! Dialling: a vetted address becomes a connection on which one request at a time can be sent. The
+//! only file of the project that opens a connection to an upstream. HTTP/1.1 only: what HTTP/2 would save in
+//! handshakes the pool saves as well, and its floods and header compression are left out with it (threats N24).
+
+use std::future::Future;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use keybearer_contract::Scheme;
+use keybearer_gate::Destination;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+use crate::ConfigInvalid;
+use crate::EgressConfig;
+use crate::SendReason;
+use crate::Vetted;
+use crate::config::Deadlines;
+use crate::pool::Idle;
+use crate::watch::Watch;
+use crate::watch::Watched;
+
+/// A connection that was shaken hands on. Dropping it closes it.
+pub(crate) struct Connection {
+    pub(crate) sender: http1::SendRequest<Full<Bytes>>,
+    pub(crate) watch: Watch,
+    /// What was dialled: a vetted address.
+    pub(crate) address: SocketAddr,
+    opened: Instant,
+}
+
+impl Idle for Connection {
+    fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn opened(&self) -> Instant {
+        self.opened
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.watch.abandon();
+    }
+}
+
+/// Twice what common servers send at the most; a head that is larger is an attack or a mistake.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+pub(crate) struct Dialler {
+    tls: TlsConnector,
+    http: http1::Builder,
+    deadlines: Deadlines,
+}
+
+impl Dialler {
+    pub(crate) fn new(config: &EgressConfig) -> Result<Self, ConfigInvalid> {
+        let mut http = http1::Builder::new();
+        // The number of fields is bounded by hyper's own 100, which lie on its stack.
+        http.max_header_size(HEAD_BYTES_MAX);
+        http.writev(false);
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls(config)?)), http, deadlines: config.deadlines })
+    }
+
+    /// Opens a connection to the vetted address. `is_own` is asked once more about what was really
+    /// reached.
+    pub(crate) async fn dial(
+        &self,
+        vetted: &Vetted,
+        deadline: Instant,
+        is_own: impl Fn(SocketAddr) -> bool,
+    ) -> Result<Connection, SendReason> {
+        let stream = within(deadline, self.deadlines.connect, connect(vetted.address())).await?;
+        let peer = stream.peer_addr().map_err(|_| SendReason::Unreachable)?;
+        let is_hairpin = stream.local_addr().is_ok_and(|local| local.ip() == peer.ip());
+        if peer != vetted.address() || (is_hairpin && is_own(peer)) {
+            return Err(SendReason::Refused);
+        }
+        match vetted.destination().scheme() {
+            Scheme::Http => self.shake_hands(stream, peer).await,
+            Scheme::Https => {
+                let name = server_name(vetted.destination())?;
+                let stream = within(deadline, self.deadlines.tls, self.tls.connect(name, stream)).await?;
+                self.shake_hands(stream, peer).await
+            }
+        }
+    }
+
+    pub(crate) async fn shake_hands<T>(&self, stream: T, address: SocketAddr) -> Result<Connection, SendReason>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let (io, watch) = Watched::new(TokioIo::new(stream));
+        let (sender, connection) = self.http.handshake(io).await.map_err(|_| SendReason::Unreachable)?;
+        tokio::spawn(drive(connection, watch.clone()));
+        Ok(Connection { sender, watch, address, opened: Instant::now() })
+    }
+}
+
+/// Runs a connection until it is done, or until the request on it is abandoned or called off by its guard: then
+/// it is closed, and only after that the guard is released.
+async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, watch: Watch) {
+    let mut connection = Box::pin(connection);
+    let guard = poll_fn(|context| {
+        if let Poll::Ready(guard) = watch.poll_stop(context) {
+            return Poll::Ready(guard);
+        }
+        // Its error reaches whoever sent the request; between requests it is of no interest.
+        connection.as_mut().poll(context).map(|_| None)
+    })
+    .await;
+    drop(connection);
+    drop(guard);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that opens a connection to an upstream")]
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A request is one write; Nagle's algorithm would hold its last piece back for an acknowledgement.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn within<T>(
+    deadline: Instant,
+    step: std::time::Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, SendReason> {
+    match tokio::time::timeout_at(deadline.min(Instant::now() + step), work).await {
+        Ok(Ok(done)) => Ok(done),
+        // Rustls reports what is wrong with the peer as invalid data; everything else is the network.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidData => Err(SendReason::Untrusted),
+        Ok(Err(_)) => Err(SendReason::Unreachable),
+        Err(_) => Err(SendReason::Timeout),
+    }
+}
+
+/// The very host that was cleared and resolved is what TLS is asked to prove.
+fn server_name(destination: &Destination) -> Result<ServerName<'static>, SendReason> {
+    ServerName::try_from(destination.host().as_str().to_owned()).map_err(|_| SendReason::Refused)
+}
+
+fn tls(config: &EgressConfig) -> Result<ClientConfig, ConfigInvalid> {
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    for (index, root) in config.extra_roots.iter().enumerate() {
+        roots.add(root.clone()).map_err(|_| ConfigInvalid::RootRefused { index })?;
+    }
+    // The provider is named: a process-wide default would be whatever another library installed.
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|_| ConfigInvalid::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A ticket would tie one tenant's connection to another's at the upstream.
+    tls.resumption = rustls::client::Resumption::disabled();
+    Ok(tls)
+}

@@ -1,0 +1,377 @@
+//! Dispatch: an armed request is opened here, in this one file, put on a connection to its vetted address,
+//! and its answer is read up to its limits and handed over as [`Raw`], which only the strongbox can
+//! read. One attempt: a retry is a new dispatch, with an intent of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::Uri;
+use http::header;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Delivery;
+use keybearer_contract::Scheme;
+use keybearer_contract::TenantId;
+use keybearer_gate::Destination;
+use keybearer_strongbox::Armed;
+use keybearer_strongbox::OpenArmed;
+use keybearer_strongbox::Raw;
+use keybearer_strongbox::UseGuard;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::ConfigInvalid;
+use crate::EgressConfig;
+use crate::Names;
+use crate::VetFault;
+use crate::Vetted;
+use crate::config::Deadlines;
+use crate::dial::Connection;
+use crate::dial::Dialler;
+use crate::names::Dns;
+use crate::pool::Pool;
+use crate::pool::PoolKey;
+use crate::vet::Vetter;
+use crate::watch::Hold;
+
+/// The way out of one node.
+pub struct Egress {
+    vetter: Vetter,
+    dialler: Dialler,
+    pool: Pool<Connection>,
+    deadlines: Deadlines,
+}
+
+/// What one request may use.
+#[derive(Debug, Clone, Copy)]
+pub struct SendLimits {
+    /// When it is given up, whatever it is doing.
+    pub deadline: Instant,
+    /// The answer's body as it comes over the wire, in bytes; decoding has a limit of its own.
+    pub response_bytes: u64,
+}
+
+/// A request that has no answer. Its text names no place and repeats nothing that was sent or received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct SendFault {
+    /// What went wrong.
+    pub reason: SendReason,
+    /// Whether the upstream may have acted.
+    pub delivery: Delivery,
+}
+
+/// What went wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendReason {
+    /// No connection could be made.
+    #[error("the upstream cannot be reached")]
+    Unreachable,
+    /// TLS failed: certificate, name, version.
+    #[error("the upstream did not prove who it is")]
+    Untrusted,
+    /// A deadline passed: of connecting, of TLS, of the first byte, between bytes, or of the call.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// What came back is not HTTP, or broke off.
+    #[error("the upstream's answer is malformed")]
+    MalformedAnswer,
+    /// What came back is larger than the limit.
+    #[error("the upstream's answer is too large")]
+    AnswerTooLarge,
+    /// The credential was revoked while its bytes were on their way.
+    #[error("the credential was revoked while the request was being sent")]
+    Cancelled,
+    /// A kept connection was closed by the upstream before a byte of the request was on it: always
+    /// [`Delivery::NotSent`]. A new dispatch is safe.
+    #[error("a kept connection was closed before it was used")]
+    StaleConnection,
+    /// The request must not be sent as it is: it is not for the vetted destination, or its credential would go out
+    /// without TLS, or what answered is this server itself. Always [`Delivery::NotSent`].
+    #[error("the request must not be sent")]
+    Refused,
+}
+
+impl SendReason {
+    fn not_sent(self) -> SendFault {
+        SendFault { reason: self, delivery: Delivery::NotSent }
+    }
+
+    fn maybe_sent(self) -> SendFault {
+        SendFault { reason: self, delivery: Delivery::MaybeSent }
+    }
+}
+
+impl Egress {
+    /// The way out with the DNS as resolver.
+    ///
+    /// # Errors
+    /// [`ConfigInvalid`] says which part of the configuration cannot be used.
+    pub fn new(config: &EgressConfig) -> Result<Self, ConfigInvalid> {
+        let names = Arc::new(Dns::new(config)?);
+        Self::with_names(config, names)
+    }
+
+    /// The way out with a resolver of the caller's.
+    ///
+    /// # Errors
+    /// [`ConfigInvalid`] says which part of the configuration cannot be used.
+    pub fn with_names(config: &EgressConfig, names: Arc<dyn Names>) -> Result<Self, ConfigInvalid> {
+        Ok(Self {
+            vetter: Vetter::new(config, names)?,
+            dialler: Dialler::new(config)?,
+            pool: Pool::new(config.pool),
+            deadlines: config.deadlines,
+        })
+    }
+
+    /// Names a place of our own that must not be dialled, once it is known: a listener's port may be
+    /// chosen by the kernel.
+    pub fn add_own_listener(&self, listener: SocketAddr) {
+        self.vetter.add_own_listener(listener);
+    }
+
+    /// Resolves a destination once and looks at every address of the answer.
+    ///
+    /// # Errors
+    /// [`VetFault`]; nothing was sent to the destination.
+    pub async fn vet(&self, destination: &Destination, deadline: Instant) -> Result<Vetted, VetFault> {
+        self.vetter.vet(destination, deadline).await
+    }
+
+    /// Sends an armed request to its vetted destination and reads the answer.
+    ///
+    /// # Errors
+    /// [`SendFault`]: what went wrong, and whether the upstream may have acted.
+    pub async fn send(&self, armed: Armed, vetted: Vetted, limits: SendLimits) -> Result<Raw, SendFault> {
+        let is_credentialed = armed.is_credentialed();
+        let is_plain = vetted.destination().scheme() == Scheme::Http;
+        if armed.destination() != vetted.destination() || (is_credentialed && is_plain) {
+            return Err(SendReason::Refused.not_sent());
+        }
+        let key = PoolKey {
+            tenant: armed.facts().tenant.clone(),
+            credential: armed.credential().cloned(),
+            destination: vetted.destination().clone(),
+        };
+        let (request, guard) = written(armed.open());
+        let Answer { status, headers, body } = self.exchange(key, request, guard, &vetted, limits).await?;
+        Ok(Raw::new(status, headers, body, is_credentialed))
+    }
+
+    /// Closes the idle connections on which a credential was used; those in use are closed when their answer
+    /// has been read.
+    pub fn close_connections(&self, tenant: &TenantId, credential: &CredentialId) {
+        self.pool.close(tenant, credential);
+    }
+
+    async fn exchange<G: Hold>(
+        &self,
+        key: PoolKey,
+        request: http::Request<Bytes>,
+        guard: Option<G>,
+        vetted: &Vetted,
+        limits: SendLimits,
+    ) -> Result<Answer, SendFault> {
+        let (kept, ticket) = self.kept(&key, vetted.address()).await;
+        let is_kept = kept.is_some();
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.fresh(guard.as_ref(), vetted, limits.deadline).await.map_err(SendReason::not_sent)?,
+        };
+        let unused = if is_kept { SendReason::StaleConnection } else { SendReason::Unreachable };
+        if connection.watch.begin(guard).is_err() {
+            return Err(unused.not_sent());
+        }
+        let answer = self.converse(&mut connection, request, limits).await.map_err(|reason| {
+            if connection.watch.wrote_something() {
+                reason.maybe_sent()
+            } else if matches!(reason, SendReason::Timeout | SendReason::Cancelled) {
+                reason.not_sent()
+            } else {
+                unused.not_sent()
+            }
+        })?;
+        if connection.watch.finish() {
+            self.pool.put(key, connection, ticket);
+        }
+        Ok(answer)
+    }
+
+    /// The status alone: what tests of other files may know of an answer.
+    #[cfg(test)]
+    pub(crate) async fn status(
+        &self,
+        key: PoolKey,
+        request: http::Request<Bytes>,
+        vetted: &Vetted,
+        limits: SendLimits,
+    ) -> Result<u16, SendFault> {
+        self.exchange(key, request, Some(crate::fixture::Free), vetted, limits).await.map(|answer| answer.status)
+    }
+
+    /// A kept connection to the vetted address that can take a request now, if there is one. One that leads
+    /// elsewhere was vetted too, but the ledger has named this address.
+    async fn kept(&self, key: &PoolKey, address: SocketAddr) -> (Option<Connection>, crate::pool::Ticket) {
+        loop {
+            let (kept, ticket) = self.pool.take(key);
+            let Some(mut connection) = kept else {
+                return (None, ticket);
+            };
+            if connection.address != address {
+                continue;
+            }
+            let ready = connection.sender.is_ready()
+                || matches!(tokio::time::timeout(TURN, connection.sender.ready()).await, Ok(Ok(())));
+            if ready {
+                return (Some(connection), ticket);
+            }
+        }
+    }
+
+    async fn fresh<G: Hold>(
+        &self,
+        guard: Option<&G>,
+        vetted: &Vetted,
+        deadline: Instant,
+    ) -> Result<Connection, SendReason> {
+        let cancelled = async {
+            match guard {
+                Some(guard) => guard.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        let dialled = tokio::select! {
+            biased;
+            () = cancelled => return Err(SendReason::Cancelled),
+            dialled = self.dialler.dial(vetted, deadline, |address| self.vetter.is_own(address)) => dialled,
+        };
+        dialled.inspect_err(|_| self.vetter.demote(vetted))
+    }
+
+    async fn converse(
+        &self,
+        connection: &mut Connection,
+        request: http::Request<Bytes>,
+        limits: SendLimits,
+    ) -> Result<Answer, SendReason> {
+        let until = limits.deadline.min(Instant::now() + self.deadlines.first_byte);
+        let sent = timeout_at(until, connection.sender.try_send_request(request.map(Full::new))).await;
+        let response = sent.map_err(|_| SendReason::Timeout)?.map_err(|_| {
+            if connection.watch.was_cancelled() { SendReason::Cancelled } else { SendReason::MalformedAnswer }
+        })?;
+        let (head, body) = response.into_parts();
+        // 101 would be another protocol; above 599 is no status (RFC 9110 §15). Both framings at once
+        // are how answers are smuggled (RFC 9112 §6.3): which one the next reader believes is unknown.
+        let is_framed_twice =
+            head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH);
+        if !(200..600).contains(&head.status.as_u16()) || is_framed_twice {
+            return Err(SendReason::MalformedAnswer);
+        }
+        let body = read(body, limits, self.deadlines.idle).await?;
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+/// How long a kept connection may need to say that it is ready: its task has read the last byte of an answer,
+/// and needs a turn of the runtime at most.
+const TURN: Duration = Duration::from_millis(5);
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Vec<Bytes>,
+}
+
+/// The request as it goes on the connection, and what must be held until its head has left. All
+/// that is secret is in the head: a credential in a body would need another way to know when it is gone.
+fn written(open: OpenArmed) -> (http::Request<Bytes>, Option<UseGuard>) {
+    let OpenArmed { method, path_and_query, mut headers, body, has_body, guard, .. } = open;
+    let wants_length = has_body || matches!(method, Method::POST | Method::PUT | Method::PATCH);
+    if wants_length && body.is_empty() {
+        // Hyper frames what is there and says nothing of what is not (RFC 9110 §8.6).
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = http::Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(path_and_query);
+    *request.headers_mut() = headers;
+    (request, guard)
+}
+
+/// Reads a body to its end or to its limit. Trailers are dropped: nobody scrubs what nobody asked for.
+async fn read(mut body: Incoming, limits: SendLimits, idle: Duration) -> Result<Vec<Bytes>, SendReason> {
+    if body.size_hint().lower() > limits.response_bytes {
+        return Err(SendReason::AnswerTooLarge);
+    }
+    let mut pieces = Pieces::default();
+    loop {
+        let until = limits.deadline.min(Instant::now() + idle);
+        let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| SendReason::Timeout)? else {
+            return Ok(pieces.whole());
+        };
+        let Ok(data) = frame.map_err(|_| SendReason::MalformedAnswer)?.into_data() else {
+            continue;
+        };
+        pieces.bytes += data.len() as u64;
+        if pieces.bytes > limits.response_bytes {
+            return Err(SendReason::AnswerTooLarge);
+        }
+        pieces.push(data);
+    }
+}
+
+/// A body in pieces. Large ones are kept as they came; small ones are joined, so that an answer of
+/// chunks of one byte does not cost a hundred times its size.
+#[derive(Default)]
+struct Pieces {
+    joined: Vec<Bytes>,
+    small: BytesMut,
+    bytes: u64,
+}
+
+/// Below this, to copy costs less than to keep a piece, and the buffer that it is a part of, alive.
+const SMALL_BYTES: usize = 2 << 10;
+
+impl Pieces {
+    fn push(&mut self, piece: Bytes) {
+        let is_first = self.joined.is_empty() && self.small.is_empty();
+        if is_first || piece.len() >= SMALL_BYTES {
+            self.join();
+            self.joined.push(piece);
+        } else {
+            self.small.extend_from_slice(&piece);
+        }
+    }
+
+    fn join(&mut self) {
+        if !self.small.is_empty() {
+            self.joined.push(self.small.split().freeze());
+        }
+    }
+
+    fn whole(mut self) -> Vec<Bytes> {
+        self.join();
+        self.joined
+    }
+}
+
+impl Hold for UseGuard {
+    fn cancelled(&self) -> impl Future<Output = ()> + Send {
+        UseGuard::cancelled(self)
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! The use guard on the wire. An IO that stands between hyper and TLS sees the plain bytes of a request
+//! and lets the guard go at the moment when the last byte of the head, where every credential is,
+//! is with the kernel; or when the connection is closed, whichever comes first (P3). Not for reading
+//! what passes: it counts, and looks for the end of the head.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use hyper::rt::Read;
+use hyper::rt::ReadBufCursor;
+use hyper::rt::Write;
+use parking_lot::Mutex;
+
+/// What must be held while credential bytes are on their way, and can ask for them to be stopped.
+/// Dropping it releases it.
+pub(crate) trait Hold: Send + Sync + 'static {
+    /// Waits until the bytes must not leave any more.
+    fn cancelled(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A guard that is being waited on. It comes back out when it is cancelled, so that it is released after the
+/// connection is closed and not before.
+type Held = Pin<Box<dyn Future<Output = Box<dyn Send>> + Send>>;
+
+fn hold<G: Hold>(guard: G) -> Held {
+    Box::pin(async move {
+        guard.cancelled().await;
+        Box::new(guard) as Box<dyn Send>
+    })
+}
+
+/// The sender's end of a watched connection.
+#[derive(Clone)]
+pub(crate) struct Watch(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    held: Option<Held>,
+    /// Plain bytes of the current request that TLS or the kernel took.
+    written: u64,
+    /// How much of CRLF CRLF the last bytes were.
+    matched: usize,
+    head: Head,
+    /// A request has begun whose answer has not been read to its end.
+    busy: bool,
+    cancelled: bool,
+    abandoned: bool,
+    closed: bool,
+    /// Who drives the connection, as of its last turn.
+    driver: Option<Waker>,
+}
+
+#[derive(Default, PartialEq, Eq, Clone, Copy)]
+enum Head {
+    /// Its end has not been written.
+    #[default]
+    Open,
+    /// It was written, and may stand in a buffer of TLS.
+    Written,
+    /// It is with the kernel.
+    Gone,
+}
+
+/// RFC 9112 §2.1: an empty line ends the head. No field value holds one: gate refuses control characters.
+const END_OF_HEAD: &[u8; 4] = b"\r\n\r\n";
+
+impl State {
+    fn wrote(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
+        if self.head != Head::Open {
+            return;
+        }
+        for byte in bytes {
+            self.matched = match byte {
+                _ if *byte == END_OF_HEAD[self.matched] => self.matched + 1,
+                b'\r' => 1,
+                _ => 0,
+            };
+            if self.matched == END_OF_HEAD.len() {
+                self.head = Head::Written;
+                return;
+            }
+        }
+    }
+
+    fn flushed(&mut self) -> Option<Held> {
+        if self.head == Head::Written {
+            self.head = Head::Gone;
+        }
+        if self.head == Head::Gone { self.held.take() } else { None }
+    }
+}
+
+impl Watch {
+    /// Begins a request on an idle connection.
+    ///
+    /// # Errors
+    /// The guard, if the connection is closed.
+    pub(crate) fn begin<G: Hold>(&self, guard: Option<G>) -> Result<(), Option<G>> {
+        let mut state = self.0.lock();
+        if state.closed {
+            return Err(guard);
+        }
+        let driver = state.driver.take();
+        *state = State { held: guard.map(hold), busy: true, driver, ..State::default() };
+        Ok(())
+    }
+
+    /// Ends a request whose answer was read. False if its guard has not been let go, because the answer
+    /// came before the request was written: then the connection is not to be used again.
+    pub(crate) fn finish(&self) -> bool {
+        let mut state = self.0.lock();
+        state.busy = state.held.is_some();
+        !state.busy
+    }
+
+    /// Nobody waits for the current request any more: its connection is to be closed, even if the peer takes
+    /// no byte. Hyper alone would notice only when it can write again, and the guard would be held till then.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.0.lock();
+        if state.busy {
+            state.abandoned = true;
+            let driver = state.driver.take();
+            drop(state);
+            driver.inspect(Waker::wake_by_ref);
+        }
+    }
+
+    /// Whether a byte of the current request has left hyper.
+    pub(crate) fn wrote_something(&self) -> bool {
+        self.0.lock().written > 0
+    }
+
+    /// Whether the guard stopped the current request.
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.0.lock().cancelled
+    }
+
+    /// Ready when the connection is to be closed in the middle of a request: because it was abandoned, or
+    /// because its guard called it off. Such a guard comes out, to be dropped after the connection.
+    pub(crate) fn poll_stop(&self, context: &mut Context<'_>) -> Poll<Option<Box<dyn Send>>> {
+        let mut state = self.0.lock();
+        if state.abandoned {
+            return Poll::Ready(None);
+        }
+        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(context.waker())) {
+            state.driver = Some(context.waker().clone());
+        }
+        let Some(held) = state.held.as_mut() else {
+            return Poll::Pending;
+        };
+        let guard = std::task::ready!(held.as_mut().poll(context));
+        state.cancelled = true;
+        state.held = None;
+        Poll::Ready(Some(guard))
+    }
+}
+
+/// The connection's end: an IO that is watched.
+pub(crate) struct Watched<T> {
+    inner: T,
+    /// Below `inner`, because fields are dropped in this order: the socket is closed, then the guard released.
+    end: End,
+}
+
+struct End(Watch);
+
+impl<T> Watched<T> {
+    pub(crate) fn new(inner: T) -> (Self, Watch) {
+        let watch = Watch(Arc::default());
+        (Self { inner, end: End(watch.clone()) }, watch)
+    }
+
+    fn state(&self) -> &Mutex<State> {
+        &self.end.0.0
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        state.closed = true;
+        let held = state.held.take();
+        drop(state);
+        drop(held);
+    }
+}
+
+impl<T: Read + Unpin> Read for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(context, buffer)
+    }
+}
+
+impl<T: Write + Unpin> Watched<T> {
+    fn poll_flush_inner(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        std::task::ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        // Dropped outside the lock: its drop may wake whoever waits for it.
+        let held = self.state().lock().flushed();
+        drop(held);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: Write + Unpin> Write for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let taken = std::task::ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        let mut state = self.state().lock();
+        state.wrote(&bytes[..taken]);
+        let head_waits = state.head == Head::Written && state.held.is_some();
+        drop(state);
+        if head_waits {
+            // Hyper flushes after the whole body; a revocation should not wait for an upload. Pending is
+            // no error: the next write or flush tries again.
+            if let Poll::Ready(Err(error)) = self.poll_flush_inner(context) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush_inner(context)
+    }
+
+    /// Says goodbye if there is room for it and does not wait: a peer that reads nothing must not keep the
+    /// connection open.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.inner).poll_shutdown(context) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    // Not vectored: hyper then hands over the head and the body as one piece, and TLS makes one record of it.
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
