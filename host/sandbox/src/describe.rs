@@ -64,7 +64,7 @@ pub(crate) async fn describe(
     let deadline = Instant::now() + WALL;
     let meter = Arc::new(Meter::new());
     let call = Call { id: None, deadline, attempt: 1, base_urls: Vec::new() };
-    let mut store = store(engine, State::new(limits, None, call, Arc::clone(&meter)));
+    let mut store = store(engine, State::new(tool, limits, None, call, Arc::clone(&meter)));
     match within(deadline, &meter, run(tool, &mut store)).await {
         None => Err(DescribeFailed::Stopped(Stop::Timeout)),
         Some(Err(error)) => Err(DescribeFailed::Stopped(classify(&error, &limits, store.data().limiter.refused()))),

@@ -78,7 +78,7 @@ impl Instance {
         let deadline = setup.deadline;
         let meter = Arc::new(Meter::new());
         let call = Call { id: Some(facts.call.clone()), deadline, attempt: setup.attempt, base_urls: setup.base_urls };
-        let mut store = store(&engine, State::new(limits, Some(way), call, Arc::clone(&meter)));
+        let mut store = store(&engine, State::new(&tool, limits, Some(way), call, Arc::clone(&meter)));
         let outcome = if *tool.digest() != facts.package {
             // The permit is for another package than the one that was loaded: somebody mixed them up.
             Err(Stop::Internal)
@@ -89,8 +89,10 @@ impl Instance {
             let ended = within(deadline, &meter, work).await;
             settle(ended, &store, &limits)
         };
-        let State { log, limiter, .. } = store.into_data();
-        let (logs, dropped_logs) = log.into_lines();
+        let State { log, limiter, wasi, .. } = store.into_data();
+        // A line that the guest began and did not end is written out here.
+        drop(wasi);
+        let (logs, dropped_logs) = log.lock().take();
         Ended {
             facts,
             outcome,

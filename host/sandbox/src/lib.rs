@@ -6,26 +6,37 @@
 //! but for its number and its size.
 
 mod bindings;
+mod cache;
+mod child;
+mod confine;
 mod describe;
 mod engine;
+mod frame;
+mod inspect;
 mod instance;
 mod limiter;
+mod lines;
+mod load;
 mod log;
 mod meter;
 mod outlet;
 mod precompiled;
 mod refused;
 mod sandbox;
+mod shelf;
 mod state;
 mod stop;
 mod text;
 mod tool;
+mod wasi;
 
 // The public interface is:
+pub use child::compile_child_main;
 pub use describe::DescribeFailed;
 pub use instance::CallSetup;
 pub use instance::Ended;
 pub use instance::Instance;
+pub use load::CompileMode;
 pub use log::LogLevel;
 pub use log::LogLine;
 pub use outlet::GuestFault;
@@ -36,7 +47,6 @@ pub use outlet::ReplyParts;
 pub use outlet::UpstreamReason;
 pub use refused::ComponentRefused;
 pub use refused::LoadFailed;
-pub use sandbox::CompileMode;
 pub use sandbox::Sandbox;
 pub use sandbox::SandboxConfig;
 pub use sandbox::SetupFailed;

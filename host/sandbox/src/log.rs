@@ -81,8 +81,8 @@ impl LogBook {
         self.lines.push(LogLine { level, message });
     }
 
-    /// The lines, and how many more there were.
-    pub(crate) fn into_lines(self) -> (Vec<LogLine>, u64) {
-        (self.lines, self.dropped)
+    /// Takes the lines out, and tells how many more there were.
+    pub(crate) fn take(&mut self) -> (Vec<LogLine>, u64) {
+        (std::mem::take(&mut self.lines), std::mem::take(&mut self.dropped))
     }
 }

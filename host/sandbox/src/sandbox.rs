@@ -9,19 +9,18 @@ use keybearer_contract::Limits;
 use keybearer_contract::ToolDescription;
 use keybearer_contract::Wasi;
 use keybearer_gate::Permit;
-use parking_lot::Mutex;
 use wasmtime::Engine;
 use zeroize::Zeroizing;
 
+use crate::cache::Cache;
 use crate::describe;
 use crate::describe::DescribeFailed;
 use crate::engine;
 use crate::instance::CallSetup;
 use crate::instance::Instance;
+use crate::load::CompileMode;
+use crate::load::Loader;
 use crate::outlet::Outlet;
-use crate::precompiled;
-use crate::precompiled::Vouched;
-use crate::refused::ComponentRefused;
 use crate::refused::LoadFailed;
 use crate::tool::Tool;
 
@@ -41,20 +40,6 @@ pub struct SandboxConfig {
     pub tick: Duration,
 }
 
-/// Where components are compiled.
-#[derive(Debug, Clone)]
-pub enum CompileMode {
-    /// In this process: for one's own tools.
-    InProcess,
-    /// In a limited child, one a component.
-    Child {
-        /// The executable that calls [`crate::compile_child_main`].
-        exe: PathBuf,
-        /// What to start it with.
-        args: Vec<String>,
-    },
-}
-
 /// The sandbox cannot be set up; says why, for the operator.
 #[derive(Debug, thiserror::Error)]
 #[error("the sandbox cannot be set up: {0}")]
@@ -64,28 +49,33 @@ pub struct SetupFailed(pub(crate) String);
 pub struct Sandbox {
     engine: Engine,
     ceilings: Limits,
-    tools: Mutex<std::collections::HashMap<Digest, Arc<Tool>>>,
+    loader: Loader,
 }
 
 impl Sandbox {
-    /// Sets a sandbox up: reserves the pool, starts the ticker.
+    /// Sets a sandbox up: reserves the pool, opens the cache, starts the ticker.
     ///
     /// # Errors
     /// [`SetupFailed`].
     pub fn new(config: SandboxConfig) -> Result<Self, SetupFailed> {
-        let engine =
-            engine::running(&config.ceilings, config.instances).map_err(|error| SetupFailed(format!("{error:#}")))?;
-        engine::start_ticking(&engine, config.tick).map_err(|error| SetupFailed(error.to_string()))?;
-        Ok(Self { engine, ceilings: config.ceilings, tools: Mutex::default() })
+        let SandboxConfig { cache_dir, cache_key, ceilings, instances, compile, tick } = config;
+        let engine = engine::running(&ceilings, instances).map_err(|error| SetupFailed(format!("{error:#}")))?;
+        let cache = cache_dir
+            .map(|folder| Cache::open(folder, &cache_key, &engine))
+            .transpose()
+            .map_err(|error| SetupFailed(format!("the folder of compiled code: {error}")))?;
+        engine::start_ticking(&engine, tick).map_err(|error| SetupFailed(error.to_string()))?;
+        Ok(Self { loader: Loader::new(engine.clone(), ceilings, cache, compile), engine, ceilings })
     }
 
     /// The tool, if it is loaded. The way of every call but the first: nothing is read or compiled.
     #[must_use]
     pub fn loaded(&self, digest: &Digest) -> Option<Arc<Tool>> {
-        self.tools.lock().get(digest).cloned()
+        self.loader.loaded(digest)
     }
 
-    /// Loads a package's component: from memory, from the cache, or by compiling it.
+    /// Loads a package's component: from memory, from the cache, or by compiling it. At publish this is
+    /// the check of the component, too: what does not load is refused there.
     ///
     /// `digest` is the package's, and the caller has verified that it covers `component` and the
     /// manifest from which `wasi` is.
@@ -93,24 +83,7 @@ impl Sandbox {
     /// # Errors
     /// [`LoadFailed`], by the party at fault.
     pub async fn load(&self, digest: &Digest, component: &[u8], wasi: &Wasi) -> Result<Arc<Tool>, LoadFailed> {
-        if let Some(tool) = self.loaded(digest) {
-            return Ok(tool);
-        }
-        let engine = self.engine.clone();
-        let component = component.to_vec();
-        let wasi = wasi.clone();
-        let key = *digest;
-        let tool = tokio::task::spawn_blocking(move || {
-            let code = engine.precompile_component(&component).map_err(|error| ComponentRefused::of(&error))?;
-            let component =
-                precompiled::load(&engine, &Vouched::on_my_word(code)).map_err(|error| ComponentRefused::of(&error))?;
-            Tool::link(key, &component, &wasi)
-        })
-        .await
-        .map_err(|error| LoadFailed::Host(error.to_string()))??;
-        let tool = Arc::new(tool);
-        self.tools.lock().insert(*digest, Arc::clone(&tool));
-        Ok(tool)
+        self.loader.load(digest, component, wasi).await
     }
 
     /// Asks a package what it holds, in a fresh instance without a way out: every request is denied.

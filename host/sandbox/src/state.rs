@@ -11,6 +11,7 @@ use keybearer_contract::GuestRequest;
 use keybearer_contract::Limits;
 use keybearer_contract::Method;
 use keybearer_contract::SlotName;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::bindings::call;
@@ -27,11 +28,15 @@ use crate::outlet::Pending;
 use crate::outlet::UpstreamReason;
 use crate::outlet::Way;
 use crate::stop::Halt;
+use crate::tool::Tool;
+use crate::wasi::WasiParts;
 
 /// One call's state, owned by its store.
 pub(crate) struct State {
     pub(crate) limiter: Limiter,
-    pub(crate) log: LogBook,
+    /// Shared with the guest's standard output, where its manifest asks for that.
+    pub(crate) log: Arc<Mutex<LogBook>>,
+    pub(crate) wasi: Option<Box<WasiParts>>,
     pub(crate) meter: Arc<Meter>,
     limits: Limits,
     /// None while a package describes itself: every request is denied.
@@ -51,10 +56,12 @@ pub(crate) struct Call {
 }
 
 impl State {
-    pub(crate) fn new(limits: Limits, way: Option<Box<dyn Way>>, call: Call, meter: Arc<Meter>) -> Self {
+    pub(crate) fn new(tool: &Tool, limits: Limits, way: Option<Box<dyn Way>>, call: Call, meter: Arc<Meter>) -> Self {
+        let log = Arc::new(Mutex::new(LogBook::new(limits.log_bytes)));
         Self {
             limiter: Limiter::new(&limits),
-            log: LogBook::new(limits.log_bytes),
+            wasi: tool.wasi(limits.handles, &log),
+            log,
             meter,
             limits,
             way,
@@ -151,7 +158,7 @@ impl State {
 
 impl log::Host for State {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.log.write(level.into(), &message);
+        self.log.lock().write(level.into(), &message);
         Ok(())
     }
 }

@@ -145,6 +145,12 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &keybearer_contract::Lim
             Halt::NotGranted(_) => Stop::Trap { kind: TrapKind::NotGranted, message: halt.to_string() },
         };
     }
+    if error.downcast_ref::<wasmtime_wasi::I32Exit>().is_some() {
+        return Stop::Trap { kind: TrapKind::NotGranted, message: "it left by `exit`".to_owned() };
+    }
+    if matches!(error.downcast_ref(), Some(wasmtime_wasi::ResourceTableError::Full)) {
+        return Stop::Limit { name: "handles", value: limits.handles };
+    }
     if error.downcast_ref::<wasmtime::PoolConcurrencyLimitError>().is_some() {
         return Stop::Overloaded;
     }

@@ -28,6 +28,7 @@ use keybearer_sandbox::Ended;
 use keybearer_sandbox::GuestFault;
 use keybearer_sandbox::GuestReply;
 use keybearer_sandbox::Instance;
+use keybearer_sandbox::LoadFailed;
 use keybearer_sandbox::Outlet;
 use keybearer_sandbox::ReplyParts;
 use keybearer_sandbox::Sandbox;
@@ -38,15 +39,20 @@ use tokio::time::Instant;
 
 /// A guest: the world's imports, an allocator, `describe` that names nothing, and `invoke` with this
 /// body. `$tp $tl $ap $al` are its parameters; `$ok ptr len` and `$failed ptr len` make its result.
-/// Memory below 1024 is the scaffold's own.
+/// Memory below 1024 is the scaffold's own. `items` may begin with imports, up to `;; then`.
 pub(crate) fn guest(items: &str, body: &str) -> Vec<u8> {
     encode(&core(items, "(i32.const 512)", body))
 }
 
 /// The same with a `describe` of its own, which gives the address of (pointer, length).
 pub(crate) fn core(items: &str, describe: &str, body: &str) -> String {
+    let (imports, items) = match items.split_once(";; then") {
+        Some((imports, items)) => (imports, items),
+        None => ("", items),
+    };
     format!(
         r#"(module
+  {imports}
   (import "keybearer:tool/http@0.1.0" "send"
     (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
   (import "keybearer:tool/http@0.1.0" "send-all" (func $send_all (param i32 i32 i32)))
@@ -82,10 +88,56 @@ pub(crate) fn core(items: &str, describe: &str, body: &str) -> String {
   (func (export "describe") (result i32) {describe})
   (func (export "invoke") (param $tp i32) (param $tl i32) (param $ap i32) (param $al i32) (result i32)
     {body}))"#
-    ) + if items.contains("(memory ") { "" } else { "\n" }
+    )
 }
 
-/// Makes a component of a core module in the world of tools.
+/// As much of WASI as the cases import.
+const WASI: &str = "
+package keybearer:case;
+package wasi:io@0.2.0 {
+  interface error { resource error; }
+  interface streams {
+    use error.{error};
+    variant stream-error { last-operation-failed(error), closed }
+    resource output-stream { blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>; }
+  }
+}
+package wasi:cli@0.2.0 {
+  interface environment {
+    get-environment: func() -> list<tuple<string, string>>;
+    get-arguments: func() -> list<string>;
+  }
+  interface exit { exit: func(status: result); }
+  interface stdout { use wasi:io/streams@0.2.0.{output-stream}; get-stdout: func() -> output-stream; }
+}
+package wasi:clocks@0.2.0 {
+  interface wall-clock { record datetime { seconds: u64, nanoseconds: u32 } now: func() -> datetime; }
+}
+package wasi:random@0.2.0 {
+  interface random { get-random-u64: func() -> u64; }
+  interface insecure-seed { insecure-seed: func() -> tuple<u64, u64>; }
+}
+package wasi:filesystem@0.2.0 {
+  interface types { resource descriptor { sync-data: func(); } }
+  interface preopens { use types.{descriptor}; get-directories: func() -> list<tuple<descriptor, string>>; }
+}
+package wasi:sockets@0.2.0 {
+  interface tcp-create-socket { create: func(); }
+}
+world case {
+  include keybearer:tool/tool@0.1.0;
+  import wasi:cli/environment@0.2.0;
+  import wasi:cli/exit@0.2.0;
+  import wasi:cli/stdout@0.2.0;
+  import wasi:clocks/wall-clock@0.2.0;
+  import wasi:random/random@0.2.0;
+  import wasi:random/insecure-seed@0.2.0;
+  import wasi:filesystem/preopens@0.2.0;
+  import wasi:sockets/tcp-create-socket@0.2.0;
+}
+";
+
+/// Makes a component of a core module in the world of tools, with those parts of WASI that it imports.
 pub(crate) fn encode(text: &str) -> Vec<u8> {
     // The memory is the scaffold's unless the case brings one.
     let text = if text.contains("(memory ") {
@@ -96,8 +148,9 @@ pub(crate) fn encode(text: &str) -> Vec<u8> {
     let mut module = wat::parse_str(&text).expect("the guest's text parses");
     let mut resolve = wit_parser::Resolve::default();
     let wit = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
-    let (package, _) = resolve.push_dir(wit).expect("the world parses");
-    let world = resolve.select_world(&[package], Some("tool")).expect("the world is there");
+    resolve.push_dir(wit).expect("the world parses");
+    let package = resolve.push_str("case.wit", WASI).expect("the case's world parses");
+    let world = resolve.select_world(&[package], Some("case")).expect("the world is there");
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8)
         .expect("metadata fits");
     wit_component::ComponentEncoder::default()
@@ -107,6 +160,56 @@ pub(crate) fn encode(text: &str) -> Vec<u8> {
         .encode()
         .expect("the component encodes")
 }
+
+/// A component written by hand: `items` stand among its own, `exports` after them. The core instance
+/// `$i` exports `memory`, `realloc`, `describe`, `invoke`; `$tool` and `$error` are the world's records.
+pub(crate) fn by_hand(items: &str, exports: &str) -> Vec<u8> {
+    wat::parse_str(by_hand_text(items, exports)).expect("the component's text parses")
+}
+
+pub(crate) fn by_hand_text(items: &str, exports: &str) -> String {
+    format!(
+        r#"(component
+  (type $types (instance
+    (type $t (record (field "name" string) (field "description" string) (field "input-schema" string)
+      (field "output-schema" (option string)) (field "read-only" bool) (field "idempotent" bool)))
+    (export "tool" (type (eq $t)))
+    (type $e (variant (case "unknown-tool") (case "invalid-arguments" string) (case "upstream" string)
+      (case "denied") (case "failed" string)))
+    (export "tool-error" (type (eq $e)))))
+  (import "keybearer:tool/types@0.1.0" (instance $names (type $types)))
+  (alias export $names "tool" (type $tool))
+  (alias export $names "tool-error" (type $error))
+  (core module $m
+    (memory (export "memory") 2)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+    (func (export "describe") (result i32) (i32.const 512))
+    (func (export "invoke") (param i32 i32 i32 i32) (result i32) (i32.const 512)))
+  (core instance $i (instantiate $m))
+  {items}
+  {exports})"#
+    )
+}
+
+/// The exports that the world asks for.
+pub(crate) const EXPORTS: &str = r#"
+  (func (export "describe") (result (list $tool))
+    (canon lift (core func $i "describe") (memory $i "memory") (realloc (func $i "realloc"))))
+  (func (export "invoke") (param "tool" string) (param "arguments" string) (result (result string (error $error)))
+    (canon lift (core func $i "invoke") (memory $i "memory") (realloc (func $i "realloc"))))"#;
+
+/// Writes a number as 16 hexadecimal digits to an address: `(call $hex (i64) (i32))`.
+pub(crate) const HEX: &str = r#"
+  (func $hex (param $number i64) (param $at i32)
+    (local $index i32) (local $digit i32)
+    (loop $next
+      (local.set $digit (i32.wrap_i64 (i64.and (i64.const 15)
+        (i64.shr_u (local.get $number) (i64.extend_i32_u (i32.sub (i32.const 60)
+          (i32.mul (local.get $index) (i32.const 4))))))))
+      (i32.store8 (i32.add (local.get $at) (local.get $index))
+        (i32.add (local.get $digit) (select (i32.const 48) (i32.const 87) (i32.lt_u (local.get $digit) (i32.const 10)))))
+      (local.set $index (i32.add (local.get $index) (i32.const 1)))
+      (br_if $next (i32.lt_u (local.get $index) (i32.const 16)))))"#;
 
 /// Echoes its arguments.
 pub(crate) fn echo() -> Vec<u8> {
@@ -224,6 +327,16 @@ impl Bench {
     pub(crate) async fn load(&self, component: &[u8]) -> Arc<Tool> {
         let digest = Digest::of_package(component, b"");
         self.sandbox.load(&digest, component, &Wasi::default()).await.expect("it loads")
+    }
+
+    /// Why a component does not load.
+    pub(crate) async fn refusal(&self, component: &[u8]) -> String {
+        let digest = Digest::of_package(component, b"");
+        match self.sandbox.load(&digest, component, &Wasi::default()).await {
+            Ok(_) => panic!("it loads"),
+            Err(LoadFailed::Refused(refused)) => refused.reason,
+            Err(LoadFailed::Host(reason)) => panic!("the host failed: {reason}"),
+        }
     }
 
     pub(crate) fn instance(&self, tool: &Arc<Tool>, door: Door, limits: Limits) -> Instance {
