@@ -120,7 +120,7 @@ mod tests {
     fn uncommented() -> String {
         let is_setting = |line: &str| {
             line.strip_prefix("# ").is_some_and(|rest| {
-                rest.starts_with('[')
+                (rest.starts_with('[') && rest.ends_with(']'))
                     || rest
                         .split_once(" = ")
                         .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))

@@ -20,6 +20,9 @@ use crate::cli::tool::Target;
 /// The preamble of a component (layer 1).
 const COMPONENT_PREAMBLE: &[u8] = b"\0asm\x0d\0\x01\0";
 
+/// What the names of the custom sections begin with in which wit-bindgen describes a module's world.
+const METADATA_SECTION: &[u8] = b"component-type";
+
 /// The stack of a guest. Small, because a fresh instance pays for the pages that it touches, and because
 /// large things belong on the heap.
 const STACK_BYTES: u32 = 64 << 10;
@@ -95,11 +98,14 @@ fn componentise(module: Vec<u8>) -> anyhow::Result<Vec<u8>> {
     if module.starts_with(COMPONENT_PREAMBLE) {
         return Ok(module);
     }
+    // Without our world's description the encoder would make an empty component.
+    let described = module.windows(METADATA_SECTION.len()).any(|window| window == METADATA_SECTION);
+    ensure!(described, "the module is no tool: call `keybearer_guest::export!` at the crate's root");
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(&module)
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| anyhow::anyhow!("the module is no tool: does it call `keybearer_guest::export!`? ({error:#})"))
+        .map_err(|error| anyhow::anyhow!("the module does not become a component: {error:#}"))
 }
 
 #[cfg(test)]
