@@ -61,7 +61,7 @@ fn r01_what_was_rotated_between_selection_and_lease_is_stale() {
     assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::Stale)));
     let again = house.selected(&tenant, &credential);
     assert_eq!((again.version(), again.epoch()), (2, 2));
-    let lease = house.strongbox.lease_recorded(again, NOW).ok().expect("leased");
+    let lease = house.strongbox.lease_recorded(again, NOW).unwrap_or_else(|refused| panic!("{refused}"));
     assert!(matches!(lease.value, Leased::Stored(_, secret) if secret.expose() == b"rotated-0123456789-canary"));
 }
 
@@ -111,4 +111,45 @@ fn the_client_of_a_recipe_is_leased_for_minting_only_and_of_no_other_kind() {
     let selected = house.selected(&tenant, &recipe);
     assert!(!house.strongbox.is_ready(&selected, NOW));
     assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::NeedsMint)));
+}
+
+/// A directory in which a rotation's barrier begins at the very moment of the second look.
+struct Meanwhile {
+    records: Arc<crate::fixture::Records>,
+    strongbox: std::sync::OnceLock<std::sync::Weak<Strongbox>>,
+    has_waited: std::sync::atomic::AtomicBool,
+}
+
+impl keybearer_gate::CredentialDirectory for Meanwhile {
+    fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        if let Some(strongbox) = self.strongbox.get().and_then(std::sync::Weak::upgrade) {
+            let mut barrier = std::pin::pin!(strongbox.barrier_rotate(tenant, id, 2));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let is_pending = std::future::Future::poll(barrier.as_mut(), &mut context).is_pending();
+            self.has_waited.store(is_pending, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.records.credential(tenant, id)
+    }
+
+    fn data_key(&self, tenant: &TenantId) -> Option<keybearer_gate::Sealed> {
+        self.records.data_key(tenant)
+    }
+}
+
+/// If this fails, a rotation can be acknowledged between the look at the record and the guard, and the
+/// old version is sent after it.
+#[test]
+fn r01_the_guard_is_held_before_the_record_is_looked_at_again() {
+    let (house, tenant, credential) = house_with_credential();
+    let directory = Arc::new(Meanwhile {
+        records: house.records.clone(),
+        strongbox: std::sync::OnceLock::new(),
+        has_waited: false.into(),
+    });
+    let master = crate::MasterKey::open(house.folder.path().join("master.key")).expect("opened");
+    let strongbox = Arc::new(Strongbox::new(master, directory.clone()));
+    let selected = strongbox.select(&tenant, &credential, NOW).expect("usable");
+    directory.strongbox.set(Arc::downgrade(&strongbox)).expect("set once");
+    assert!(strongbox.lease_recorded(selected, NOW).is_ok());
+    assert!(directory.has_waited.load(std::sync::atomic::Ordering::Relaxed));
 }

@@ -55,6 +55,7 @@ impl Reply {
 
     /// Status, header fields, body.
     #[must_use]
+    #[expect(clippy::type_complexity, reason = "three plain parts, which every caller takes apart at once")]
     pub fn into_parts(self) -> (u16, Vec<(String, Vec<u8>)>, Vec<u8>) {
         (self.status, self.headers, self.body)
     }

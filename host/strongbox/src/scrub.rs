@@ -9,6 +9,7 @@
 mod decode;
 mod forms;
 mod sets;
+mod sieve;
 mod views;
 
 use bytes::Bytes;

@@ -63,7 +63,7 @@ fn base64_at(engine: &impl base64::Engine, value: &[u8], offset: usize) -> Needl
     let encoded = Zeroizing::new(engine.encode(&*bytes).into_bytes());
     let first = (8 * offset).div_ceil(6);
     let end = 8 * bytes.len() / 6;
-    let edges = Edges { left: (8 * offset) % 6 != 0, right: (8 * bytes.len()) % 6 != 0 };
+    let edges = Edges { left: !(8 * offset).is_multiple_of(6), right: !(8 * bytes.len()).is_multiple_of(6) };
     Needle { bytes: Zeroizing::new(encoded[first..end].to_vec()), edges }
 }
 

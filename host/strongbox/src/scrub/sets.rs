@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use aho_corasick::AhoCorasick;
 use aho_corasick::AhoCorasickKind;
+use aho_corasick::Input;
 use aho_corasick::MatchKind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use super::REDACTED;
 use super::forms;
 use super::forms::Edges;
+use super::sieve::Sieve;
 use super::views;
 use super::views::View;
 use crate::Strongbox;
@@ -36,7 +38,7 @@ use crate::secret::assert_lacks;
 /// only by taking it out.
 pub struct ScrubSet {
     /// None if there is nothing to look for.
-    automaton: Option<AhoCorasick>,
+    finder: Option<(Sieve, AhoCorasick)>,
     /// Of each pattern of the automaton.
     edges: Vec<Edges>,
     /// Whether a value itself looks encoded.
@@ -66,19 +68,21 @@ impl ScrubSet {
             needles.extend(forms::needles_of(value));
         }
         if needles.is_empty() {
-            return Self { automaton: None, edges: Vec::new(), with_single_escapes, is_complete: true };
+            return Self { finder: None, edges: Vec::new(), with_single_escapes, is_complete: true };
         }
         let automaton = AhoCorasick::builder()
             // Every match is wanted, also those that overlap, for the union of them is cut out.
             .match_kind(MatchKind::Standard)
             // Hex is written in either case, and names of headers arrive in lower case.
             .ascii_case_insensitive(true)
-            // A DFA is a little faster and takes up to a megabyte for a handful of tokens.
+            // A DFA is faster and takes up to a megabyte for a handful of tokens; the sieve makes up for it.
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .build(needles.iter().map(|needle| needle.bytes.as_slice()));
         let edges = needles.iter().map(|needle| needle.edges).collect();
         // It can be too large to be built, which no real set of credentials is; then nothing passes.
-        Self { is_complete: automaton.is_ok(), automaton: automaton.ok(), edges, with_single_escapes }
+        let sieve = Sieve::of(needles.iter().map(|needle| needle.bytes.as_slice()));
+        let finder = automaton.ok().map(|automaton| (sieve, automaton));
+        Self { is_complete: finder.is_some(), finder, edges, with_single_escapes }
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -110,20 +114,15 @@ impl ScrubSet {
 
     /// Where values stand: in order, apart from one another.
     fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let Some(automaton) = &self.automaton else { return Vec::new() };
+        let Some((sieve, automaton)) = &self.finder else { return Vec::new() };
         let mut places: Vec<Range<usize>> = Vec::new();
         views::each_view(text, self.with_single_escapes, &mut |view| {
-            for found in automaton.find_overlapping_iter(&*view.bytes) {
-                let edges = self.edges[found.pattern().as_usize()];
-                let place = view.in_text(widened(view, found.range(), edges));
-                match places.last_mut() {
-                    // A text that is one long repetition has a match at each of its bytes.
-                    Some(last) if last.start <= place.start && place.start <= last.end => {
-                        last.end = last.end.max(place.end);
-                    }
-                    _ => places.push(place),
+            sieve.each_part(&view.bytes, &mut |part| {
+                for found in automaton.find_overlapping_iter(Input::new(&*view.bytes).range(part)) {
+                    let edges = self.edges[found.pattern().as_usize()];
+                    add(&mut places, view.in_text(widened(view, found.range(), edges)));
                 }
-            }
+            });
         });
         union(places)
     }
@@ -143,6 +142,14 @@ fn widened(view: &View<'_>, mut range: Range<usize>, edges: Edges) -> Range<usiz
         }
     }
     range
+}
+
+fn add(places: &mut Vec<Range<usize>>, place: Range<usize>) {
+    match places.last_mut() {
+        // A text that is one long repetition has a match at each of its bytes.
+        Some(last) if last.start <= place.start && place.start <= last.end => last.end = last.end.max(place.end),
+        _ => places.push(place),
+    }
 }
 
 fn union(mut places: Vec<Range<usize>>) -> Vec<Range<usize>> {
