@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
+use rcgen::DnType;
 use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
@@ -28,6 +29,8 @@ impl Authority {
     pub fn new() -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::<String>::new())?;
+        // A name of its own: OpenSSL takes a leaf that is named like its issuer for self-signed.
+        params.distinguished_name.push(DnType::CommonName, "Keybearer throw-away authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;

@@ -47,7 +47,9 @@ pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
     stage.served(&globex, "globex", &tokens.globex).await?;
 
     paint.title("acme rotates its credential, globex revokes its own");
-    let rotated = post(&acme, &format!("/v1/credentials/{acme_credential}/versions"), &json!({"value": tokens.acme_next})).await?;
+    let rotated =
+        post(&acme, &format!("/v1/credentials/{acme_credential}/versions"), &json!({"value": tokens.acme_next}))
+            .await?;
     paint.note(&format!("acme: version {} at epoch {}", rotated["version"], rotated["epoch"]));
     let revoked = post(&globex, &format!("/v1/credentials/{globex_credential}/revoke"), &json!({})).await?;
     paint.note(&format!("globex: revoked at epoch {}", revoked["epoch"]));
@@ -57,7 +59,10 @@ pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
     paint.title("A token of acme's, however it asks, is acme's");
     let foreign = acme.client.get(&format!("/v1/credentials/{globex_credential}")).await?;
     let missing = acme.client.get("/v1/credentials/cred_aaaaaaaaaaaaaaaaaaaaaaaaaa").await?;
-    check(foreign.status == 404 && foreign.body == missing.body, "another tenant's credential answers as a missing one")?;
+    check(
+        foreign.status == 404 && foreign.body == missing.body,
+        "another tenant's credential answers as a missing one",
+    )?;
     paint.good("globex's credential answers acme exactly as one that does not exist: 404");
 
     paint.title("The ledger");
@@ -105,7 +110,11 @@ impl Stage<'_> {
         let result = answer.json()["result"].clone();
         self.paint.row(name, "guest saw", &echoed(&result)?);
         check(self.tokens.none_in(&answer.text()), "nothing of any token comes back")?;
-        self.paint.row(name, "caller got", &format!("{} · call {}", answer.status, answer.json()["call"].as_str().unwrap_or("?")));
+        self.paint.row(
+            name,
+            "caller got",
+            &format!("{} · call {}", answer.status, answer.json()["call"].as_str().unwrap_or("?")),
+        );
         Ok(())
     }
 
@@ -161,13 +170,19 @@ fn ledger(paint: &Paint, server: &Server, tokens: &Tokens) -> anyhow::Result<()>
                 versions.push((record["version"].as_u64().unwrap_or(0), record["epoch"].as_u64().unwrap_or(0)));
                 paint.line(&format!(
                     "#{} {kind} {} · {} · version {} · epoch {}",
-                    record["seq"], record["place"].as_str().unwrap_or("?"), record["tenant"].as_str().unwrap_or("?"),
-                    record["version"], record["epoch"],
+                    record["seq"],
+                    record["place"].as_str().unwrap_or("?"),
+                    record["tenant"].as_str().unwrap_or("?"),
+                    record["version"],
+                    record["epoch"],
                 ));
             }
             "act" if record["epoch"].is_u64() => paint.line(&format!(
                 "#{} {} {} · epoch {}",
-                record["seq"], record["what"].as_str().unwrap_or("?"), record["subject"].as_str().unwrap_or("?"), record["epoch"],
+                record["seq"],
+                record["what"].as_str().unwrap_or("?"),
+                record["subject"].as_str().unwrap_or("?"),
+                record["epoch"],
             )),
             _ => {}
         }
