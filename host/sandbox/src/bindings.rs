@@ -1,6 +1,8 @@
 //! The guest's world as Rust types, generated from `wit/world.wit`. Nothing is written by hand here,
 //! and nothing of it leaves the room: the public names are in `outlet`, `stop` and `instance`.
 
+#![expect(clippy::error_impl_error, reason = "the world has an `error` of its own")]
+
 wasmtime::component::bindgen!({
     path: "../../wit",
     // The world itself, under a name that its own record `tool` does not also have.

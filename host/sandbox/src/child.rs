@@ -31,6 +31,12 @@ use crate::refused::LoadFailed;
 /// How long a child may take in all. Its processor time is limited by itself, to as much.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a child may take to end once its pipe is closed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The exit code of a Rust program that panicked.
+const PANICKED: i32 = 101;
+
 /// What a frame has beside the bytes that it carries.
 const FRAME_OVERHEAD: usize = 1 << 10;
 
@@ -70,14 +76,28 @@ pub(crate) async fn compile(exe: &Path, args: &[String], component: Vec<u8>) -> 
         .spawn()
         .map_err(|error| LoadFailed::Host(format!("the compiler does not start: {error}")))?;
     let answer = timeout(DEADLINE, exchange(&mut child, &order)).await;
-    // Gone in any case: it has answered, or it had its time.
-    let _ = child.kill().await;
+    let Ok(answer) = answer else {
+        let _ = child.kill().await;
+        return Err(ComponentRefused::new("it took the compiler too long").into());
+    };
     match answer {
-        Err(_) => Err(ComponentRefused::new("it took the compiler too long").into()),
-        Ok(Err(_)) => Err(ComponentRefused::new("the compiler gave up on it: it took too much time or memory").into()),
-        Ok(Ok(Answer::Code(Bytes(code)))) => Ok(code),
-        Ok(Ok(Answer::Refused(reason))) => Err(ComponentRefused::new(reason).into()),
-        Ok(Ok(Answer::Unfit(reason))) => Err(LoadFailed::Host(reason)),
+        Ok(Answer::Code(Bytes(code))) => Ok(code),
+        Ok(Answer::Refused(reason)) => Err(ComponentRefused::new(reason).into()),
+        Ok(Answer::Unfit(reason)) => Err(LoadFailed::Host(reason)),
+        Err(error) => Err(post_mortem(child, &error).await),
+    }
+}
+
+/// Who is to blame that there is no answer: a component at which the compiler ran out of memory, time or
+/// stack, or panicked, ends the child by a signal or with Rust's own code; anything else is not a
+/// compiler of ours.
+async fn post_mortem(mut child: Child, error: &std::io::Error) -> LoadFailed {
+    match timeout(GRACE, child.wait()).await {
+        Ok(Ok(status)) if status.code().is_none_or(|code| code == PANICKED) => {
+            ComponentRefused::new("the compiler gave up on it: it took too much time or memory").into()
+        }
+        Ok(Ok(status)) => LoadFailed::Host(format!("the compiler does not answer ({status}): {error}")),
+        _ => LoadFailed::Host(format!("the compiler does not answer: {error}")),
     }
 }
 

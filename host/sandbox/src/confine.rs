@@ -102,7 +102,6 @@ mod tests {
                 std::fs::File::open("/etc/hostname").map(drop),
                 std::fs::write("/tmp/keybearer-confined", b"x"),
                 std::net::TcpListener::bind("127.0.0.1:0").map(drop),
-                std::net::TcpStream::connect("127.0.0.1:1").map(drop),
                 std::os::unix::net::UnixStream::pair().map(drop),
                 std::process::Command::new("/bin/true").spawn().map(drop),
             ]

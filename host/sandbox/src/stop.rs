@@ -170,6 +170,11 @@ pub(crate) fn classify(error: &wasmtime::Error, limits: &keybearer_contract::Lim
     if text.contains(HANDLES_TEXT) {
         return Stop::Limit { name: "handles", value: limits.handles };
     }
-    let kind = trap.map_or(TrapKind::Contract, TrapKind::of);
+    let kind = match trap {
+        Some(trap) => TrapKind::of(trap),
+        // What is found while lifting has a text and no code.
+        None if text.contains("out of bounds") => TrapKind::OutOfBounds,
+        None => TrapKind::Contract,
+    };
     Stop::Trap { kind, message: one_line(&text, MESSAGE_BYTES_MAX) }
 }

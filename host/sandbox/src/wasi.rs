@@ -62,6 +62,9 @@ const TRAPPING: [&str; 4] =
 const CLOCKS: [&str; 2] = ["wasi:clocks/monotonic-clock", "wasi:clocks/wall-clock"];
 const RANDOM: [&str; 2] = ["wasi:random/random", "wasi:random/insecure"];
 
+/// The resources that are the trapping interfaces' own. None ever exists.
+const FILE_RESOURCES: [&str; 2] = ["descriptor", "directory-entry-stream"];
+
 /// The preview that is linked; its patch versions are compatible by their own rules.
 const VERSION: &str = "0.2.";
 
@@ -188,7 +191,8 @@ fn link_traps(linker: &mut Linker<State>, component: &Component, asked: &Wasi) -
                 ComponentItem::ComponentFunc(_) => {
                     instance.func_new(export, move |_, _, _, _| Err(Halt::NotGranted(stub).into()))?;
                 }
-                ComponentItem::Resource(_) => {
+                // The others are `wasi:io`'s, seen through a `use`.
+                ComponentItem::Resource(_) if FILE_RESOURCES.contains(&export) => {
                     instance.resource(export, ResourceType::host::<Table>(), |_, _| Ok(()))?;
                 }
                 _ => {}

@@ -76,14 +76,11 @@ async fn a_request_reaches_the_outlet_as_it_was_said_and_the_answer_comes_back()
 async fn faults_arrive_by_the_party_that_is_at_fault() {
     let bench = Bench::new();
     let tool = bench.load(&getter()).await;
-    let timeout =
-        GuestFault::Upstream { reason: UpstreamReason::Timeout, delivery: Delivery::MaybeSent };
+    let timeout = GuestFault::Upstream { reason: UpstreamReason::Timeout, delivery: Delivery::MaybeSent };
     // Little-endian: the case of the error, then the reason.
-    for (fault, heard) in [
-        (GuestFault::Denied, "00"),
-        (timeout, "0302"),
-        (GuestFault::Host { delivery: Delivery::NotSent }, "0003"),
-    ] {
+    for (fault, heard) in
+        [(GuestFault::Denied, "00"), (timeout, "0302"), (GuestFault::Host { delivery: Delivery::NotSent }, "0003")]
+    {
         let door = Door::new(move |_, sender| drop(sender.send(Err(fault))));
         let ended = bench.instance(&tool, door, bench.limits).invoke("{}".to_owned()).await;
         let Err(Stop::Failed(text)) = ended.outcome else { panic!("{:?}", ended.outcome) };
@@ -106,10 +103,7 @@ fn ten_at_once() -> Vec<u8> {
     let mut items = String::new();
     for index in 0..10 {
         let at = 2048 + index * 32;
-        items += &format!(
-            r#"(data (i32.const {}) "\00\00\00\00\00\10\00\00\10\00\00\00")"#,
-            at
-        );
+        items += &format!(r#"(data (i32.const {}) "\00\00\00\00\00\10\00\00\10\00\00\00")"#, at);
         items += &format!(r#"(data (i32.const {}) "\00\{:02x}\00\00\10\00\00\00")"#, at + 4, 0x10 + index);
         items += &format!(r#"(data (i32.const {}) "https://a.test/{index}")"#, 0x1000 + index * 256);
     }
@@ -185,7 +179,8 @@ async fn an_answer_beyond_the_calls_bytes_is_not_copied_into_the_guest() {
 #[tokio::test]
 async fn a_guest_knows_its_calls_id_and_its_slots_base_url() {
     let bench = Bench::new();
-    let id = guest("", "(call $current (i32.const 128)) (call $ok (i32.load (i32.const 128)) (i32.load (i32.const 132)))");
+    let id =
+        guest("", "(call $current (i32.const 128)) (call $ok (i32.load (i32.const 128)) (i32.load (i32.const 132)))");
     let ended = bench.run(&id).await;
     assert_eq!(ended.outcome.as_deref(), Ok(ended.facts.call.as_str()));
     let url = guest(

@@ -329,6 +329,13 @@ impl Bench {
         self.sandbox.load(&digest, component, &Wasi::default()).await.expect("it loads")
     }
 
+    /// Loads with those parts of WASI.
+    pub(crate) async fn load_asking(&self, component: &[u8], wasi: &Wasi) -> Arc<Tool> {
+        let manifest = format!("{wasi:?}");
+        let digest = Digest::of_package(component, manifest.as_bytes());
+        self.sandbox.load(&digest, component, wasi).await.expect("it loads")
+    }
+
     /// Why a component does not load.
     pub(crate) async fn refusal(&self, component: &[u8]) -> String {
         let digest = Digest::of_package(component, b"");
