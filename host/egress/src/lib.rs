@@ -6,6 +6,8 @@
 //! twice, no proxy is used, and nothing is read from the environment.
 
 mod address;
+#[cfg(test)]
+mod armed_tests;
 mod config;
 mod dial;
 mod dispatch;

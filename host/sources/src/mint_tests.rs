@@ -1,0 +1,252 @@
+//! Minting over a transport that counts how often it is used.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use keybearer_contract::CallId;
+use keybearer_contract::Digest;
+use keybearer_contract::RunId;
+use keybearer_gate::CredentialDirectory;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::CredentialState;
+use keybearer_gate::OauthClient;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::Sealed;
+use keybearer_gate::VersionRecord;
+use keybearer_gate::VersionState;
+use keybearer_strongbox::MasterKey;
+
+use super::*;
+
+struct Records(Mutex<Arc<CredentialRecord>>);
+
+impl CredentialDirectory for Records {
+    fn credential(&self, _: &TenantId, _: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        Some(self.0.lock().clone())
+    }
+
+    fn data_key(&self, _: &TenantId) -> Option<Sealed> {
+        None
+    }
+}
+
+struct House {
+    strongbox: Strongbox,
+    record: Arc<CredentialRecord>,
+    facts: Facts,
+    mints: Mints,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    fn new() -> Self {
+        Self::with_url("https://login.example.com/token")
+    }
+
+    fn with_url(url: &str) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let master = MasterKey::open_or_create(folder.path().join("master.key")).expect("made");
+        let now = UnixMillis::now();
+        let tenant = TenantId::random();
+        // No value is opened here, so none is there.
+        let version = VersionRecord {
+            version: 1,
+            sealed: Sealed(Arc::from([])),
+            fingerprint: [0; 32],
+            created: now,
+            state: VersionState::Current,
+        };
+        let record = Arc::new(CredentialRecord {
+            id: CredentialId::random(),
+            tenant: tenant.clone(),
+            name: "test".to_owned(),
+            kind: CredentialKind::OauthClientCredentials(OauthClient {
+                token_url: url.parse().expect("canonical"),
+                client_id: "client".to_owned(),
+                scope: Some("read write".to_owned()),
+                resource: None,
+            }),
+            owner: "somebody".to_owned(),
+            justification: "a test".to_owned(),
+            expires: None,
+            state: CredentialState::Active,
+            epoch: 1,
+            created: now,
+            versions: vec![version],
+        });
+        let facts = Facts {
+            tenant,
+            principal: PrincipalLabel::host(),
+            run: RunId::random(),
+            call: CallId::random(),
+            tool: "a.b".parse().expect("tool"),
+            package: Digest::of_package(b"", b""),
+        };
+        let strongbox = Strongbox::new(master, Arc::new(Records(Mutex::new(record.clone()))));
+        Self { strongbox, record, facts, mints: Mints::new(), _folder: folder }
+    }
+
+    fn selected(&self) -> Selected {
+        self.strongbox.select(&self.facts.tenant, &self.record.id, UnixMillis::now()).expect("usable")
+    }
+
+    async fn mint(&self, endpoint: &Endpoint) -> Result<(), MintFault> {
+        self.mint_until(endpoint, Instant::now() + Duration::from_secs(30)).await
+    }
+
+    async fn mint_until(&self, endpoint: &Endpoint, deadline: Instant) -> Result<(), MintFault> {
+        let selected = self.selected();
+        let wanted = Wanted { facts: &self.facts, record: &self.record, selected: &selected, deadline };
+        self.mints.mint(wanted, &self.strongbox, endpoint).await
+    }
+}
+
+/// A token endpoint that takes its time and then answers this, or never.
+struct Endpoint {
+    asked: AtomicUsize,
+    takes: Duration,
+    answer: Result<(u16, &'static str), MintFault>,
+}
+
+impl Endpoint {
+    fn new(status: u16, body: &'static str) -> Self {
+        Self { asked: AtomicUsize::new(0), takes: Duration::from_millis(200), answer: Ok((status, body)) }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Transport for Endpoint {
+    async fn exchange(&self, request: Cleared, _: &Selected, _: Instant) -> Result<Raw, MintFault> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(request.destination().host().as_str(), "login.example.com");
+        tokio::time::sleep(self.takes).await;
+        let (status, body) = self.answer.clone()?;
+        Ok(Raw::new(status, HeaderMap::new(), vec![Bytes::from_static(body.as_bytes())], true))
+    }
+}
+
+const TOKEN: &str = r#"{"access_token":"token-0123456789","token_type":"bearer","expires_in":3600}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a03_calls_that_need_the_same_token_wait_for_one_request() {
+    let house = House::new();
+    let endpoint = Endpoint::new(200, TOKEN);
+    let all: Vec<_> = (0..50).map(|_| house.mint(&endpoint)).collect();
+    let mut all: Vec<_> = all.into_iter().map(Box::pin).collect();
+    let together = std::future::poll_fn(|context| {
+        all.retain_mut(|one| match one.as_mut().poll(context) {
+            std::task::Poll::Ready(minted) => {
+                assert_eq!(minted, Ok(()));
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    });
+    together.await;
+    assert_eq!(endpoint.asked(), 1);
+    assert!(house.strongbox.is_ready(&house.selected(), UnixMillis::now()));
+    assert_eq!(house.mint(&endpoint).await, Ok(()));
+    assert_eq!(endpoint.asked(), 1);
+    assert!(house.mints.flights.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a03_a_failure_is_everyones_answer_for_a_second_and_not_for_longer() {
+    let house = House::new();
+    let endpoint = Endpoint::new(503, "");
+    assert_eq!(house.mint(&endpoint).await, Err(MintFault::Unavailable));
+    for _ in 0..10 {
+        assert_eq!(house.mint(&endpoint).await, Err(MintFault::Unavailable));
+    }
+    assert_eq!(endpoint.asked(), 1);
+    tokio::time::advance(FAILURE_HOLDS).await;
+    assert_eq!(house.mint(&Endpoint::new(200, TOKEN)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a03_an_endpoint_that_hangs_is_given_up_and_more_than_can_wait_are_turned_away() {
+    let house = Arc::new(House::new());
+    let endpoint = Arc::new(Endpoint { takes: Duration::from_secs(3600), ..Endpoint::new(200, TOKEN) });
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..WAITING_MAX + 44 {
+        let (house, endpoint) = (house.clone(), endpoint.clone());
+        waiting.spawn(async move { house.mint(&endpoint).await });
+    }
+    let began = Instant::now();
+    let faults: Vec<_> = waiting.join_all().await.into_iter().map(|minted| minted.expect_err("it hangs")).collect();
+    assert!(began.elapsed() <= EXCHANGE_MAX + FAILURE_HOLDS);
+    assert_eq!(endpoint.asked(), 1);
+    assert_eq!(faults.iter().filter(|fault| **fault == MintFault::Unavailable).count(), 44);
+    assert_eq!(faults.iter().filter(|fault| **fault == MintFault::TimedOut).count(), WAITING_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_leaves_his_turn_to_the_next() {
+    let house = House::new();
+    let endpoint = Endpoint::new(200, TOKEN);
+    let soon = Instant::now() + Duration::from_millis(10);
+    assert_eq!(house.mint_until(&endpoint, soon).await, Err(MintFault::TimedOut));
+    assert_eq!(house.mint(&endpoint).await, Ok(()));
+    assert_eq!(endpoint.asked(), 2);
+
+    let house = House::new();
+    let endpoint = Endpoint::new(200, TOKEN);
+    // Dropped in the middle: its call was stopped.
+    assert!(tokio::time::timeout(Duration::from_millis(10), house.mint(&endpoint)).await.is_err());
+    assert_eq!(house.mint(&endpoint).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a01_an_endpoint_that_refuses_is_told_apart_from_one_that_fails() {
+    for (status, body, is_refused) in [
+        (400, r#"{"error":"invalid_scope"}"#, true),
+        (401, r#"{"error":"invalid_client","error_description":"secret canary"}"#, true),
+        (403, "<html>", true),
+        (404, "", true),
+        (408, "", false),
+        (429, "", false),
+        (500, "", false),
+        (302, "", false),
+        (200, "{", false),
+        (200, r#"{"access_token":"short","token_type":"bearer"}"#, false),
+        (200, r#"{"access_token":"token-0123456789","token_type":"mac"}"#, false),
+    ] {
+        let house = House::new();
+        let fault = house.mint(&Endpoint::new(status, body)).await.expect_err("no token");
+        assert_eq!(matches!(fault, MintFault::Refused(_)), is_refused, "{status} {body}");
+        assert!(is_refused || fault == MintFault::Unavailable, "{status} {body}");
+        assert!(!format!("{fault} {fault:?}").contains("canary"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recipe_that_must_not_be_sent_is_not_sent() {
+    let house = House::with_url("http://login.example.com/token");
+    let endpoint = Endpoint::new(200, TOKEN);
+    assert!(matches!(house.mint(&endpoint).await, Err(MintFault::NotCleared(_))));
+    let house = House::new();
+    let record = CredentialRecord { epoch: 2, ..(*house.record).clone() };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let selected = house.selected();
+    let wanted = Wanted { facts: &house.facts, record: &record, selected: &selected, deadline };
+    let minted = house.mints.mint(wanted, &house.strongbox, &endpoint).await;
+    assert_eq!(minted, Err(MintFault::Stale));
+    assert_eq!(endpoint.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r05_a_token_that_comes_after_a_revocation_is_not_kept() {
+    let house = House::new();
+    let endpoint = Endpoint::new(200, TOKEN);
+    let revoking = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        house.strongbox.barrier_revoke(&house.facts.tenant, &house.record.id, 2).await;
+    };
+    let selected = house.selected();
+    let (minted, ()) = tokio::join!(house.mint(&endpoint), revoking);
+    assert_eq!(minted, Err(MintFault::Stale));
+    assert!(!house.strongbox.is_ready(&selected, UnixMillis::now()));
+}
