@@ -54,6 +54,8 @@ codes! {
     Forbidden = "forbidden", 403, Caller, "the token's scopes do not allow this";
     /// A tenant was named that is not the token's.
     TenantMismatch = "tenant_mismatch", 403, Caller, "the tenant comes from the token and from nothing else";
+    /// A browser's page asked: it named its origin.
+    OriginRefused = "origin_refused", 403, Caller, "this API is not for browsers";
     /// Unknown, or another tenant's: the same answer.
     NotFound = "not_found", 404, Caller, "there is no such thing here";
     /// The path has other methods.

@@ -24,7 +24,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::Method;
 use http::Request;
 use http::Response;
 use http_body_util::Full;
@@ -140,7 +139,7 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Problem> {
     let headers: &HeaderMap = request.headers();
     if headers.contains_key(http::header::ORIGIN) {
         // A browser's page, perhaps after DNS rebinding (threats H06): no page has business here.
-        return Err(Problem::new(Code::Forbidden, "this API is not for browsers: send no Origin header"));
+        return Err(Problem::new(Code::OriginRefused, "send no Origin header"));
     }
     if headers.contains_key(http::header::TRANSFER_ENCODING) && headers.contains_key(http::header::CONTENT_LENGTH) {
         return Err(Problem::new(Code::MalformedRequest, "send content-length or transfer-encoding, not both"));
@@ -148,7 +147,10 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Problem> {
     if headers.contains_key(http::header::CONTENT_ENCODING) {
         return Err(Problem::new(Code::UnsupportedMediaType, "send the body as it is, without content-encoding"));
     }
-    if request.method() == Method::CONNECT || request.uri().path().contains('%') {
+    if headers.get_all(http::header::HOST).iter().count() != 1 {
+        return Err(Problem::new(Code::MalformedRequest, "send one Host header"));
+    }
+    if request.uri().path().contains('%') {
         return Err(Problem::new(Code::MalformedRequest, "write the path as documented, without escapes"));
     }
     Ok(())

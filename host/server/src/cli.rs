@@ -175,7 +175,7 @@ mod tests {
         fn look(command: &clap::Command, path: &str) {
             for argument in command.get_arguments() {
                 let name = argument.get_id().as_str();
-                let secret = ["value", "token", "secret", "password", "key"].iter().any(|word| name == *word);
+                let secret = ["value", "token", "secret", "password", "key"].contains(&name);
                 assert!(!secret, "{path} --{name} would put a secret into the argument list");
             }
             for inner in command.get_subcommands() {

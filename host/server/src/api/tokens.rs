@@ -28,7 +28,6 @@ pub(crate) struct IssuedBody {
     text: Zeroizing<String>,
 }
 
-#[expect(clippy::ptr_arg, reason = "serde passes the field by reference")]
 fn plain<S: serde::Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }

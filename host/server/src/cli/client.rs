@@ -63,6 +63,7 @@ impl Connector {
     }
 
     /// Sends one request with an absolute URL and reads the answer, of at most so many bytes.
+    #[expect(clippy::disallowed_methods, reason = "to this server or its collector, never on a guest's behalf")]
     pub(crate) async fn send(&self, request: Request<Bytes>, bytes_max: usize) -> anyhow::Result<Response<Bytes>> {
         let uri = request.uri().clone();
         let host = uri.host().context("the URL names no host")?.trim_matches(['[', ']']).to_owned();

@@ -94,10 +94,8 @@ fn operator_token(config: &Config) -> Found {
 }
 
 fn listener(config: &Config, listener: &crate::config::Listener, client: ClientCertificate) -> Found {
-    if let Some(tls) = &listener.tls {
-        if let Err(error) = tls::acceptor(tls, client) {
-            return Found::Ill(format!("{error:#}"));
-        }
+    if let Some(Err(error)) = listener.tls.as_ref().map(|tls| tls::acceptor(tls, client)) {
+        return Found::Ill(format!("{error:#}"));
     }
     let address: SocketAddr = listener.address;
     match TcpListener::bind(address) {

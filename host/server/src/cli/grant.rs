@@ -12,7 +12,7 @@ use crate::cli::target;
 #[derive(Subcommand)]
 pub(crate) enum Grant {
     /// Grant a credential to a slot of a package, or leave to run a package that needs none
-    Give(Give),
+    Add(Add),
     /// List the grants
     List,
     /// Show what the newest version asks beyond what was approved
@@ -29,14 +29,14 @@ pub(crate) enum Grant {
         digest: String,
     },
     /// Take a grant away
-    Take {
+    Remove {
         /// The grant's id
         id: String,
     },
 }
 
 #[derive(Args)]
-pub(crate) struct Give {
+pub(crate) struct Add {
     /// The package's name
     package: String,
     /// The slot to fill
@@ -62,12 +62,12 @@ impl Grant {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
         let client = global.tenant()?;
         match self {
-            Self::Give(give) => {
-                let credential = match &give.credential {
+            Self::Add(add) => {
+                let credential = match &add.credential {
                     Some(name) => Some(target::id_of(&client, "/v1/credentials", "cred_", name).await?),
                     None => None,
                 };
-                output.show(&client.post("/v1/grants", &give.body(credential)).await?, COLUMNS);
+                output.show(&client.post("/v1/grants", &add.body(credential)).await?, COLUMNS);
             }
             Self::List => output.show(&client.get("/v1/grants").await?, COLUMNS),
             Self::Differences { id } => {
@@ -78,16 +78,16 @@ impl Grant {
                 let path = format!("/v1/grants/{}/approve", target::segment(id)?);
                 output.show(&client.post(&path, &json!({ "digest": digest })).await?, COLUMNS);
             }
-            Self::Take { id } => {
+            Self::Remove { id } => {
                 client.delete(&format!("/v1/grants/{}", target::segment(id)?)).await?;
-                output.say("taken", &json!({ "id": id }));
+                output.say("the grant is gone", &json!({ "id": id }));
             }
         }
         Ok(())
     }
 }
 
-impl Give {
+impl Add {
     fn body(&self, credential: Option<String>) -> Value {
         json!({
             "package": self.package,

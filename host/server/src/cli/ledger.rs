@@ -170,7 +170,7 @@ fn verify_all(place: &Place, key: Option<&str>, global: &Global, output: &Output
 /// A record as one line for people.
 fn sentence(record: &Value) -> String {
     const SHOWN_ELSEWHERE: &[&str] = &["seq", "time", "prev", "hash", "kind"];
-    let mut text = format!("{:>8}  {:<18}", record["seq"], record["kind"].as_str().unwrap_or("-"));
+    let mut text = format!("{:>8}  {:<18}", record["seq"].to_string(), record["kind"].as_str().unwrap_or("-"));
     for (name, value) in record.as_object().into_iter().flatten() {
         if SHOWN_ELSEWHERE.contains(&name.as_str()) || value.is_null() {
             continue;

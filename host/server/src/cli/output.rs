@@ -62,8 +62,11 @@ impl Output {
             self.line(&cell(value));
             return;
         };
-        let shown: Vec<(&String, &Value)> =
-            members.iter().filter(|(name, _)| columns.is_empty() || columns.contains(&name.as_str())).collect();
+        let shown: Vec<(&str, &Value)> = if columns.is_empty() {
+            members.iter().map(|(name, value)| (name.as_str(), value)).collect()
+        } else {
+            columns.iter().filter_map(|name| Some((*name, members.get(*name)?))).collect()
+        };
         let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in shown {
             self.line(&format!("{:<width$}  {}", name.replace('_', " "), cell(value)));

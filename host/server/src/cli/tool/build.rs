@@ -65,7 +65,10 @@ fn cargo(folder: &Path, target: Target) -> anyhow::Result<PathBuf> {
         .args(["--config", "profile.guest.inherits=\"release\"", "--config", "profile.guest.opt-level=\"s\""])
         .args(["--config", "profile.guest.lto=true", "--config", "profile.guest.codegen-units=1"])
         .args(["--config", "profile.guest.panic=\"abort\"", "--config", "profile.guest.strip=true"])
-        .args(["--config", &format!("target.{triple}.rustflags=[\"-Clink-arg=-zstack-size={STACK_BYTES}\"]")])
+        .args(["--config", &format!("target.{triple}.rustflags={}", flags(&crate_manifest))])
+        // These would take the place of the flags above.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .arg("--manifest-path")
         .arg(&crate_manifest)
         .stdout(Stdio::piped())
@@ -81,6 +84,37 @@ fn cargo(folder: &Path, target: Target) -> anyhow::Result<PathBuf> {
     }
     ensure!(child.wait()?.success(), "cargo could not build the crate: see above");
     module.context("the crate makes no .wasm: write crate-type = [\"cdylib\", \"rlib\"] under [lib]")
+}
+
+/// The compiler's flags, as a list in TOML. No path of this machine gets into a component: the same sources
+/// make the same digest anywhere.
+#[expect(clippy::disallowed_methods, reason = "where cargo keeps its sources, as cargo itself finds it")]
+fn flags(crate_manifest: &Path) -> Value {
+    let mut flags = vec![format!("-Clink-arg=-zstack-size={STACK_BYTES}")];
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    if let Some(cargo_home) = std::env::var_os("CARGO_HOME").map(PathBuf::from).or(home) {
+        flags.push(format!("--remap-path-prefix={}=/deps", cargo_home.join("registry/src").display()));
+    }
+    for (name, folder) in local_crates(crate_manifest) {
+        flags.push(format!("--remap-path-prefix={}=/src/{name}", folder.display()));
+    }
+    Value::from(flags)
+}
+
+/// The crates that come from folders of this machine: this one, and the SDK as a path dependency.
+fn local_crates(crate_manifest: &Path) -> Vec<(String, PathBuf)> {
+    let mut metadata = Command::new("cargo");
+    metadata.args(["metadata", "--format-version", "1", "--manifest-path"]).arg(crate_manifest);
+    let Ok(output) = metadata.output() else { return Vec::new() };
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let packages = metadata["packages"].as_array().cloned().unwrap_or_default();
+    let local = packages.iter().filter(|package| package["source"].is_null());
+    local
+        .filter_map(|package| {
+            let folder = Path::new(package["manifest_path"].as_str()?).parent()?;
+            Some((package["name"].as_str()?.to_owned(), folder.to_owned()))
+        })
+        .collect()
 }
 
 /// The module that a line of cargo's names, if it is this crate's.
