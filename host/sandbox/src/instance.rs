@@ -46,8 +46,7 @@ pub struct Instance {
     pub(crate) setup: CallSetup,
 }
 
-/// A call that has ended, one way or another.
-#[derive(Debug)]
+/// A call that has ended, one way or another. Not `Debug`: what the guest said is not scrubbed yet.
 pub struct Ended {
     /// Whose call it was.
     pub facts: Facts,

@@ -32,7 +32,7 @@ pub struct SandboxConfig {
     pub cache_key: Zeroizing<[u8; 32]>,
     /// What no call exceeds; the pool's slots are cut to it.
     pub ceilings: Limits,
-    /// How many guests may run at once.
+    /// How many guests may run at once. Each reserves some 8 GiB of address space, and no memory.
     pub instances: u32,
     /// Where components are compiled.
     pub compile: CompileMode,

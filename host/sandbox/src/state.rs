@@ -31,6 +31,13 @@ use crate::stop::Halt;
 use crate::tool::Tool;
 use crate::wasi::WasiParts;
 
+/// No server takes a longer one.
+const URL_BYTES_MAX: usize = 64 << 10;
+
+/// All header fields of a request, and their number: several times what servers take.
+const HEAD_BYTES_MAX: usize = 256 << 10;
+const HEADERS_MAX: usize = 1_000;
+
 /// One call's state, owned by its store.
 pub(crate) struct State {
     pub(crate) limiter: Limiter,
@@ -88,6 +95,14 @@ impl State {
         let Some(way) = &self.way else { return Err(GuestFault::Denied) };
         if self.requests >= self.limits.requests {
             return Err(GuestFault::Guest(GuestMistake::TooManyRequests));
+        }
+        // Whoever clears the request is stricter; this keeps megabytes of head from travelling there.
+        if request.url.len() > URL_BYTES_MAX {
+            return Err(GuestFault::Guest(GuestMistake::MalformedUrl));
+        }
+        let head: usize = request.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+        if head > HEAD_BYTES_MAX || request.headers.len() > HEADERS_MAX {
+            return Err(GuestFault::Guest(GuestMistake::MalformedHeader));
         }
         let body = request.body.as_ref().map_or(0, |body| body.len() as u64);
         if body > self.limits.request_bytes {

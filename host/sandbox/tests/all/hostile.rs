@@ -312,7 +312,7 @@ async fn a_call_that_is_dropped_gives_its_place_back_and_closes_its_request() {
     let call = tokio::spawn(bench.instance(&tool, door, bench.limits).invoke("{}".to_owned()));
     asked.notified().await;
     call.abort();
-    assert!(call.await.expect_err("it was dropped").is_cancelled());
+    assert!(call.await.err().expect("it was dropped").is_cancelled());
     closed.notified().await;
     assert_eq!(bench.call(&tool, "{}").await.outcome.as_deref(), Ok("{}"));
 }
@@ -379,6 +379,22 @@ async fn g13_text_that_is_not_utf8_is_a_trap_and_reaches_nobody() {
         assert_eq!(kind(&ended), TrapKind::Contract, "{bytes}");
         assert_eq!(door.asked(), 0);
     }
+}
+
+#[tokio::test]
+async fn g13_a_header_name_of_megabytes_is_the_guests_mistake_and_reaches_nobody() {
+    let bench = Bench::new();
+    // One header at 2048, its name of 16 MiB from 65536 on.
+    let items = r#"(data (i32.const 2048) "\00\00\01\00\00\00\00\01\00\00\00\00\00\00\00\00")"#;
+    let body = "(if (i32.eq (i32.const -1) (memory.grow (i32.const 300))) (then (unreachable)))
+        (call $send (i32.const 0) (i32.const 256) (i32.const 15) (i32.const 2048) (i32.const 1)
+          (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 128)) (call $answer)";
+    let door = Door::answering(b"");
+    let tool = bench.load(&guest(&format!("{HEX}{}{items}", crate::calls::SEND), body)).await;
+    let ended = bench.instance(&tool, door.clone(), bench.limits).invoke("{}".to_owned()).await;
+    // guest (1), malformed-header (1).
+    assert_eq!(ended.outcome, Err(Stop::Failed("0101".to_owned())));
+    assert_eq!(door.asked(), 0);
 }
 
 #[tokio::test]
