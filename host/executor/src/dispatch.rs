@@ -94,7 +94,7 @@ impl Outlet for CallOutlet {
 }
 
 /// Why a dispatch has no reply.
-enum Stopped {
+pub(crate) enum Stopped {
     Refused(Refusal),
     /// A pooled connection was closed under us before a byte was sent: worth one new dispatch.
     StaleConnection,
@@ -107,7 +107,7 @@ impl From<GuestFault> for Stopped {
     }
 }
 
-const HOST_NOT_SENT: GuestFault = GuestFault::Host { delivery: Delivery::NotSent };
+pub(crate) const HOST_NOT_SENT: GuestFault = GuestFault::Host { delivery: Delivery::NotSent };
 
 impl Shared {
     async fn dispatch(&self, request: GuestRequest) -> Result<Reply, GuestFault> {
@@ -292,16 +292,29 @@ impl From<VetFault> for Stopped {
 
 fn stopped_sending(fault: &SendFault) -> (DispatchOutcome, Stopped) {
     let told = |reason| Stopped::Guest(upstream(reason, fault.delivery));
-    let (recorded, stopped) = match fault.reason {
-        SendReason::StaleConnection => (Fault::Unreachable, Stopped::StaleConnection),
-        SendReason::Unreachable => (Fault::Unreachable, told(UpstreamReason::Unreachable)),
-        SendReason::Untrusted => (Fault::Untrusted, told(UpstreamReason::Untrusted)),
-        SendReason::Timeout => (Fault::Timeout, told(UpstreamReason::Timeout)),
-        SendReason::AnswerTooLarge => (Fault::AnswerTooLarge, told(UpstreamReason::AnswerTooLarge)),
-        SendReason::MalformedAnswer => (Fault::MalformedAnswer, told(UpstreamReason::MalformedAnswer)),
+    let stopped = match fault.reason {
+        SendReason::StaleConnection => Stopped::StaleConnection,
+        SendReason::Unreachable => told(UpstreamReason::Unreachable),
+        SendReason::Untrusted => told(UpstreamReason::Untrusted),
+        SendReason::Timeout => told(UpstreamReason::Timeout),
+        SendReason::AnswerTooLarge => told(UpstreamReason::AnswerTooLarge),
+        SendReason::MalformedAnswer => told(UpstreamReason::MalformedAnswer),
         // Revoked while it was on its way: the guest hears what it hears of every refusal.
-        SendReason::Cancelled => (Fault::Revoked, Stopped::Guest(GuestFault::Denied)),
-        _ => (Fault::Host, Stopped::Guest(GuestFault::Host { delivery: fault.delivery })),
+        SendReason::Cancelled => Stopped::Guest(GuestFault::Denied),
+        _ => Stopped::Guest(GuestFault::Host { delivery: fault.delivery }),
     };
-    (DispatchOutcome::failed(recorded, fault.delivery), stopped)
+    (DispatchOutcome::failed(recorded(fault.reason), fault.delivery), stopped)
+}
+
+/// A failure to send, as the ledger names it.
+pub(crate) fn recorded(reason: SendReason) -> Fault {
+    match reason {
+        SendReason::StaleConnection | SendReason::Unreachable => Fault::Unreachable,
+        SendReason::Untrusted => Fault::Untrusted,
+        SendReason::Timeout => Fault::Timeout,
+        SendReason::AnswerTooLarge => Fault::AnswerTooLarge,
+        SendReason::MalformedAnswer => Fault::MalformedAnswer,
+        SendReason::Cancelled => Fault::Revoked,
+        _ => Fault::Host,
+    }
 }

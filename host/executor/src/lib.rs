@@ -49,6 +49,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 // The public interface is:
 pub use call::Answer;
 pub use counters::Counters;
+pub use keybearer_egress::EgressConfig;
+pub use keybearer_egress::Pin as EgressPin;
+pub use keybearer_ledger::Durability;
 pub use keybearer_store::Rollback;
 pub use open::ExecutorConfig;
 pub use open::OpenRefused;
@@ -82,6 +85,7 @@ pub struct Executor {
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) catalogue: catalogue::Catalogue,
     pub(crate) quotas: Quotas,
+    pub(crate) mints: keybearer_sources::Mints,
     pub(crate) counters: counters::Counting,
     pub(crate) ceilings: Limits,
     pub(crate) signers: Signers,
@@ -130,6 +134,11 @@ impl Executor {
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// Names a listener of our own: no guest is ever connected to it.
+    pub fn add_own_listener(&self, listener: std::net::SocketAddr) {
+        self.egress.add_own_listener(listener);
     }
 
     /// The store, for resolving names of tenants in configuration.

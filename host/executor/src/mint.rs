@@ -1,15 +1,97 @@
-//! Minting, until the sources are there.
+//! Minting: the host's own request to a token endpoint goes the way of a guest's: cleared, vetted, its
+//! intent recorded, leased, placed, sent, its outcome recorded. What the endpoint answers goes to the
+//! strongbox unread, and reaches no guest.
 
 use keybearer_contract::Delivery;
+use keybearer_contract::UnixMillis;
+use keybearer_egress::SendLimits;
+use keybearer_gate::Cleared;
+use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::Facts;
-use keybearer_sandbox::GuestFault;
+use keybearer_gate::Refusal;
+use keybearer_ledger::DispatchOutcome;
+use keybearer_ledger::Fault;
+use keybearer_ledger::IntentDetails;
+use keybearer_ledger::Purpose;
+use keybearer_sandbox::UpstreamReason;
+use keybearer_sources::MintFault;
+use keybearer_sources::Transport;
+use keybearer_sources::Wanted;
+use keybearer_strongbox::Raw;
 use keybearer_strongbox::Selected;
 use tokio::time::Instant;
 
 use crate::Executor;
+use crate::dispatch::Stopped;
+use crate::dispatch::upstream;
+
+/// What a token endpoint may answer: a token and a few words (the strongbox reads no more than 64 KiB).
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 impl Executor {
-    pub(crate) async fn mint(&self, _: &Facts, _: &Selected, _: Instant) -> Result<(), GuestFault> {
-        Err(GuestFault::Host { delivery: Delivery::NotSent })
+    /// Sees to it that a fresh token is there for what was selected.
+    pub(crate) async fn mint(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
+        let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
+        let wanted = Wanted { facts, record: &record, selected, deadline };
+        self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
+            MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
+            MintFault::Stale => Stopped::Refused(Refusal::Stale),
+            MintFault::TimedOut => upstream(UpstreamReason::Timeout, Delivery::NotSent).into(),
+            MintFault::Host => crate::dispatch::HOST_NOT_SENT.into(),
+            // What the endpoint said is in the ledger, not in the guest's ear: the guest's own request was not sent.
+            _ => upstream(UpstreamReason::Unreachable, Delivery::NotSent).into(),
+        })
+    }
+}
+
+/// The way out, as the sources see it.
+struct Way<'executor>(&'executor Executor);
+
+impl Transport for Way<'_> {
+    async fn exchange(&self, cleared: Cleared, selected: &Selected, deadline: Instant) -> Result<Raw, MintFault> {
+        let executor = self.0;
+        let vetted = executor.egress.vet(cleared.destination(), deadline).await.map_err(|fault| match fault {
+            keybearer_egress::VetFault::Refused(refusal) => MintFault::NotCleared(refusal),
+            keybearer_egress::VetFault::TimedOut => MintFault::TimedOut,
+            _ => MintFault::Unavailable,
+        })?;
+        let details = IntentDetails {
+            version: Some(selected.version()),
+            epoch: Some(selected.epoch()),
+            address: vetted.address(),
+            purpose: Purpose::Mint,
+        };
+        let started = Instant::now();
+        let sent_bytes = cleared.body_bytes();
+        let (intent, entry) = executor.ledger.intend(&cleared, details).await.map_err(|_| MintFault::Host)?;
+        let lease = executor.strongbox.lease_client(selected.clone(), &intent, UnixMillis::now());
+        let armed = lease.ok().and_then(|lease| keybearer_strongbox::place(cleared, intent, lease).ok());
+        let Some(armed) = armed else {
+            let outcome = DispatchOutcome::failed(Fault::Stale, Delivery::NotSent);
+            entry.close(outcome).await.map_err(|_| MintFault::Host)?;
+            return Err(MintFault::Stale);
+        };
+        let limits = SendLimits { deadline, response_bytes: ANSWER_BYTES_MAX };
+        let answered = executor.egress.send(armed, vetted, limits).await;
+        let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcome = match &answered {
+            // The status is the strongbox's to read; the record says that the endpoint was asked.
+            Ok(_) => DispatchOutcome {
+                sent_bytes,
+                wall_ms,
+                fault: None,
+                ..DispatchOutcome::failed(Fault::NotMinted, Delivery::MaybeSent)
+            },
+            Err(fault) => {
+                let recorded = DispatchOutcome::failed(crate::dispatch::recorded(fault.reason), fault.delivery);
+                DispatchOutcome { sent_bytes, wall_ms, ..recorded }
+            }
+        };
+        entry.close(outcome).await.map_err(|_| MintFault::Host)?;
+        answered.map_err(|fault| match fault.reason {
+            keybearer_egress::SendReason::Timeout => MintFault::TimedOut,
+            keybearer_egress::SendReason::Cancelled => MintFault::Stale,
+            _ => MintFault::Unavailable,
+        })
     }
 }

@@ -196,6 +196,7 @@ impl Executor {
             egress,
             sandbox,
             quotas,
+            mints: keybearer_sources::Mints::new(),
             counters: Counting::default(),
             ceilings: config.ceilings,
             signers: config.signers,
