@@ -70,7 +70,6 @@ pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
     check(server.stop()?, "the server stops cleanly")?;
     no_secret_at_rest(&server, &tokens)?;
     paint.good("no file of the server's, log and ledger included, holds a credential in the open");
-    println!();
     Ok(())
 }
 
