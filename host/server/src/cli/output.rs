@@ -46,7 +46,7 @@ impl Output {
         }
         let head = columns.iter().map(|column| column.replace('_', " ").to_uppercase()).collect();
         let mut rows: Vec<Vec<String>> = vec![head];
-        rows.extend(items.iter().map(|item| columns.iter().map(|column| cell(&item[*column])).collect()));
+        rows.extend(items.iter().map(|item| columns.iter().map(|column| named_cell(column, &item[*column])).collect()));
         let widths: Vec<usize> = (0..columns.len())
             .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
@@ -69,13 +69,40 @@ impl Output {
         };
         let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in shown {
-            self.line(&format!("{:<width$}  {}", name.replace('_', " "), cell(value)));
+            self.line(&format!("{:<width$}  {}", name.replace('_', " "), named_cell(name, value)));
         }
     }
 }
 
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Fields that hold milliseconds since 1970.
+const TIMES: &[&str] = &["created", "expires", "issued", "revoked", "published", "withdrawn"];
+
+/// A value in a table by its field's name: times as people read them.
+fn named_cell(name: &str, value: &Value) -> String {
+    match value.as_u64().filter(|_| TIMES.contains(&name)) {
+        Some(ms) => time(ms),
+        None => cell(value),
+    }
+}
+
+/// Milliseconds since 1970 as `2026-11-22 08:16:53Z` (the calendar by H. Hinnant's `civil_from_days`).
+fn time(ms: u64) -> String {
+    let (days, seconds) = (ms / 86_400_000, ms / 1000 % 86_400);
+    // Days since 0000-03-01, in eras of 400 years: what is below cannot overflow for any u64 of ms.
+    let since = days + 719_468;
+    let (era, day_of_era) = (since / 146_097, since % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// A value in a table: one line, and nothing that would speak to the terminal.
@@ -101,5 +128,15 @@ mod tests {
         assert_eq!(cell(&json!("a\n\u{1b}[31mb")), "a\u{fffd}\u{fffd}[31mb");
         assert_eq!(cell(&json!(["call", "audit"])), "call,audit");
         assert_eq!(cell(&Value::Null), "-");
+    }
+
+    #[test]
+    fn times_are_shown_as_people_read_them() {
+        assert_eq!(time(0), "1970-01-01 00:00:00Z");
+        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(time(1_795_335_413_214), "2026-11-22 08:16:53Z");
+        assert!(!time(u64::MAX).is_empty());
+        assert_eq!(named_cell("expires", &json!(0)), "1970-01-01 00:00:00Z");
+        assert_eq!(named_cell("epoch", &json!(3)), "3");
     }
 }

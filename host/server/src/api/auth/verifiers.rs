@@ -111,3 +111,57 @@ fn find(tenants: &[Arc<TenantRecord>], key: &TenantKey) -> Option<TenantId> {
     }
     found.map(|tenant| tenant.id.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keybearer_contract::Limits;
+    use keybearer_gate::Scope;
+    use keybearer_gate::Scopes;
+    use keybearer_gate::TenantState;
+
+    fn tenant(name: &str) -> Arc<TenantRecord> {
+        Arc::new(TenantRecord {
+            id: TenantId::random(),
+            name: name.parse().expect("a name"),
+            state: TenantState::Active,
+            created: UnixMillis(0),
+            limits: Limits::default(),
+            calls_per_second: 1,
+            concurrent_calls: 1,
+        })
+    }
+
+    fn workload(id: &str, tenant: TenantKey) -> Workload {
+        Workload { id: id.to_owned(), tenant, scopes: Scopes::of(&[Scope::Call]) }
+    }
+
+    #[test]
+    fn an_entry_of_a_tenant_that_does_not_exist_has_no_effect() {
+        let acme = tenant("acme");
+        let entries = [
+            workload("spiffe://x/a", TenantKey::Name("acme".parse().expect("a name"))),
+            workload("spiffe://x/b", TenantKey::Id(acme.id.clone())),
+            workload("spiffe://x/c", TenantKey::Name("gone".parse().expect("a name"))),
+            workload("spiffe://x/d", TenantKey::Id(TenantId::random())),
+        ];
+        let verifiers = Verifiers::new(&[], &entries, &[acme]).expect("holds");
+        let mut known: Vec<_> = verifiers.workloads.0.keys().map(ToString::to_string).collect();
+        known.sort_unstable();
+        assert_eq!(known, ["spiffe://x/a", "spiffe://x/b"]);
+    }
+
+    #[test]
+    fn an_id_that_stands_twice_and_an_unknown_algorithm_are_refused() {
+        let acme = tenant("acme");
+        let twice = [
+            workload("spiffe://x/a", TenantKey::Id(acme.id.clone())),
+            workload("spiffe://x/a", TenantKey::Id(acme.id.clone())),
+        ];
+        assert!(Verifiers::new(&[], &twice, &[acme]).is_err());
+        for bad in [&[][..], &["HS256"], &["none"], &["rs256"]] {
+            let names: Vec<String> = bad.iter().map(ToString::to_string).collect();
+            assert!(algorithms(&names).is_err(), "{bad:?}");
+        }
+    }
+}
