@@ -130,6 +130,9 @@ async fn compile(place: &Place, target: &str, guests: &[Guest]) -> anyhow::Resul
 async fn pack(place: &Place, binary: &Path, packages: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     children::begin("pack and sign the guests");
     std::fs::create_dir_all(packages)?;
+    // Another of these commands may run in the same checkout; the lock goes with the file.
+    let lock = std::fs::File::create(packages.join("lock"))?;
+    lock.lock()?;
     let key = packages.join("key");
     signer(binary, packages, &key).await?;
     let expected: Vec<_> = guests.iter().map(|guest| packages.join(format!("{}.kbp", guest.name))).collect();
