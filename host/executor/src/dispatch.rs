@@ -34,6 +34,7 @@ use keybearer_sandbox::Outlet;
 use keybearer_sandbox::ReplyParts;
 use keybearer_sandbox::UpstreamReason;
 use keybearer_strongbox::Armed;
+use keybearer_strongbox::Flight;
 use keybearer_strongbox::LeaseRefused;
 use keybearer_strongbox::Reply;
 use keybearer_strongbox::ScrubFault;
@@ -142,6 +143,7 @@ impl Shared {
         let started = Instant::now();
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
         let credentialed = selected.is_some();
+        let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
         let armed = match self.arm(cleared, intent, selected) {
             Ok(armed) => armed,
@@ -151,7 +153,14 @@ impl Shared {
                 return Err(why);
             }
         };
-        let answered = self.send(armed, vetted, credentialed).await;
+        let answered = tokio::select! {
+            biased;
+            () = revoked(flight.as_ref()) => {
+                let outcome = DispatchOutcome::failed(Fault::Revoked, Delivery::MaybeSent);
+                Err((outcome, Stopped::Guest(GuestFault::Denied)))
+            }
+            answered = self.send(armed, vetted, credentialed) => answered,
+        };
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let delivery = answered.as_ref().map_or_else(|fault| fault.0.delivery, |_| Delivery::MaybeSent);
         let outcome = match &answered {
@@ -269,6 +278,14 @@ impl Shared {
 /// New dispatches after a pooled connection turned out closed: one for each that may idle with a peer
 /// that closes early.
 const STALE_TRIES_MAX: u32 = 4;
+
+/// Ready when the credential that the request carries is revoked; its connection is closed then.
+async fn revoked(flight: Option<&Flight>) {
+    match flight {
+        Some(flight) => flight.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
 
 pub(crate) fn upstream(reason: UpstreamReason, delivery: Delivery) -> GuestFault {
     GuestFault::Upstream { reason, delivery }

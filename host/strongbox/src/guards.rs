@@ -41,6 +41,8 @@ struct Entry {
     epoch_min: u64,
     /// How many guards are alive, by epoch.
     alive: BTreeMap<u64, u64>,
+    /// How many requests are on their way or wait for their answer, by epoch.
+    flights: BTreeMap<u64, u64>,
     /// Guards of an epoch below this are to let go.
     cancel_below: watch::Sender<u64>,
     /// Told when the last guard of an epoch is gone.
@@ -54,6 +56,16 @@ pub(crate) struct EpochOver;
 /// Leave to put one version of one credential on one request, while it lives. Dropping it says that
 /// no byte of the credential will be sent any more.
 pub struct UseGuard {
+    guards: Arc<Guards>,
+    key: GuardKey,
+    epoch: u64,
+    cancel_below: watch::Receiver<u64>,
+}
+
+/// A request that carries one version of one credential, from its lease until its answer was read. The guard
+/// ends when the credential is with the kernel; the flight goes on, so that a revocation cuts off those who
+/// still wait for an answer, too. A revocation does not wait for it: nothing of the credential is sent any more.
+pub struct Flight {
     guards: Arc<Guards>,
     key: GuardKey,
     epoch: u64,
@@ -76,6 +88,16 @@ impl Guards {
         let cancel_below = entry.cancel_below.subscribe();
         drop(shard);
         Ok(UseGuard { guards: Arc::clone(self), key, epoch, cancel_below })
+    }
+
+    /// Counts a request in.
+    pub(crate) fn fly(self: &Arc<Self>, key: GuardKey, epoch: u64) -> Flight {
+        let mut shard = self.shard(&key).lock();
+        let entry = shard.entry(key.clone()).or_insert_with(Entry::new);
+        *entry.flights.entry(epoch).or_default() += 1;
+        let cancel_below = entry.cancel_below.subscribe();
+        drop(shard);
+        Flight { guards: Arc::clone(self), key, epoch, cancel_below }
     }
 
     /// Whether that epoch can still be used, as far as this process knows.
@@ -110,7 +132,9 @@ impl Guards {
                 higher
             });
         }
-        (entry.older_than(epoch), Arc::clone(&entry.released))
+        // A request has a guard, a flight, or both.
+        let flights = entry.flights.range(..epoch).map(|(_, count)| count).sum();
+        (entry.older_than(epoch).max(flights), Arc::clone(&entry.released))
     }
 
     fn release(&self, key: &GuardKey, epoch: u64) {
@@ -123,7 +147,21 @@ impl Guards {
                 entry.released.notify_waiters();
             }
         }
-        if entry.alive.is_empty() && entry.epoch_min == 0 {
+        if entry.is_idle() {
+            shard.remove(key);
+        }
+    }
+
+    fn land(&self, key: &GuardKey, epoch: u64) {
+        let mut shard = self.shard(key).lock();
+        let Some(entry) = shard.get_mut(key) else { return };
+        if let Some(count) = entry.flights.get_mut(&epoch) {
+            *count -= 1;
+            if *count == 0 {
+                entry.flights.remove(&epoch);
+            }
+        }
+        if entry.is_idle() {
             shard.remove(key);
         }
     }
@@ -144,9 +182,14 @@ impl Entry {
         Self {
             epoch_min: 0,
             alive: BTreeMap::new(),
+            flights: BTreeMap::new(),
             cancel_below: watch::Sender::new(0),
             released: Arc::new(Notify::new()),
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.alive.is_empty() && self.flights.is_empty() && self.epoch_min == 0
     }
 
     fn older_than(&self, epoch: u64) -> u64 {
@@ -154,16 +197,32 @@ impl Entry {
     }
 }
 
+/// Ready when an epoch is cancelled.
+async fn cancelled(mut cancel_below: watch::Receiver<u64>, epoch: u64) {
+    if cancel_below.wait_for(|below| epoch < *below).await.is_err() {
+        // The sender lives as long as a guard or a flight does.
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Flight {
+    /// Ready as soon as the credential is revoked. Never ready otherwise; a rotation does not cancel.
+    pub async fn cancelled(&self) {
+        cancelled(self.cancel_below.clone(), self.epoch).await;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.guards.land(&self.key, self.epoch);
+    }
+}
+
 impl UseGuard {
     /// Ready as soon as the credential is revoked: who holds the guard then closes the connection and
     /// drops the guard. Never ready otherwise; a rotation does not cancel.
     pub async fn cancelled(&self) {
-        let epoch = self.epoch;
-        let mut cancel_below = self.cancel_below.clone();
-        if cancel_below.wait_for(|below| epoch < *below).await.is_err() {
-            // The sender lives as long as a guard does.
-            std::future::pending::<()>().await;
-        }
+        cancelled(self.cancel_below.clone(), self.epoch).await;
     }
 
     /// Whether it is cancelled already.
@@ -195,6 +254,19 @@ mod tests {
 
     fn key() -> GuardKey {
         GuardKey { tenant: TenantId::random(), credential: CredentialId::random() }
+    }
+
+    #[tokio::test]
+    async fn a_revocation_tells_requests_that_wait_for_their_answer_and_does_not_wait_for_them() {
+        let guards = Guards::new();
+        let key = key();
+        let waiting = guards.fly(key.clone(), 1);
+        let newer = guards.fly(key.clone(), 2);
+        assert_eq!(guards.end_before(&key, 2, false).await, 0, "a rotation tells nobody");
+        assert_eq!(guards.end_before(&key, 2, true).await, 1);
+        waiting.cancelled().await;
+        let told = tokio::time::timeout(std::time::Duration::ZERO, newer.cancelled()).await;
+        assert!(told.is_err(), "a request of the new epoch goes on");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_ledger::Intent;
 
+use crate::Flight;
 use crate::Strongbox;
 use crate::UseGuard;
 use crate::guards::GuardKey;
@@ -144,6 +145,13 @@ impl Strongbox {
             return Err(CredentialUnusable);
         }
         Ok(selected)
+    }
+
+    /// Counts a request in that is about to carry what was selected. Held until its answer was read, so that a
+    /// revocation finds it.
+    #[must_use]
+    pub fn fly(&self, selected: &Selected) -> Flight {
+        self.guards.fly(selected.guard_key(), selected.epoch)
     }
 
     /// Leases what was selected: takes a use guard, checks state, epoch and version again, and opens the

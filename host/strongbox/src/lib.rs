@@ -29,6 +29,7 @@ mod fixture;
 pub use accept::Accepted;
 pub use accept::SecretInput;
 pub use accept::ValueRefused;
+pub use guards::Flight;
 pub use guards::UseGuard;
 pub use lease::CredentialUnusable;
 pub use lease::Lease;
