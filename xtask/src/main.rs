@@ -2,6 +2,7 @@
 //! what they need, and says what it does and how long that took. It tests nothing by itself: the cases
 //! are in `tests/`.
 
+mod bench;
 mod children;
 mod demo;
 mod peers;
@@ -12,6 +13,7 @@ mod test;
 #[cfg(test)]
 mod tidy;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,6 +39,15 @@ enum Command {
         /// Handed to `cargo nextest run`; with any, the documentation's examples are left out.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         nextest: Vec<String>,
+    },
+    /// Measure against the bare floor, and print one table.
+    Bench {
+        /// Within two minutes, building not counted; noisier.
+        #[arg(long)]
+        quick: bool,
+        /// Write the rows here: `[{name, ours, floor, ratio, target, holds}]`.
+        #[arg(long)]
+        json: Option<PathBuf>,
     },
     /// Build the binary and pack the tools into target/packages, and stop there.
     Build,
@@ -66,6 +77,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     let place = Place::find()?;
     match command {
+        Command::Bench { quick, json } => bench::run(&place, quick, json).await,
         Command::Demo => demo::run(&products::build(&place, products::Extent::Shipped).await?).await,
         Command::Test { nextest } => test::run(&place, &nextest).await,
         Command::Peers => peers::hold(&place).await,
