@@ -50,7 +50,7 @@ pub(crate) struct Global {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
-    /// The server's URL, such as https://keybearer.example:7400; default: the one of the configuration
+    /// The server's URL, such as <https://keybearer.example:7400>; default: the one of the configuration
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// A file with the token to use, mode 0600; for the operator's commands the configuration names it
