@@ -34,11 +34,13 @@ enum Durability {
 }
 
 /// What is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
     /// `echo`: no way out.
+    #[value(name = "echo")]
     Bare,
     /// `http-get`: one credentialed request.
+    #[value(name = "http-get")]
     Credentialed,
 }
 
@@ -75,6 +77,21 @@ pub(crate) fn measure(plan: &Plan, built: &Built, report: &mut Report) -> anyhow
             breakdown::measure(plan, built, &stage, ours, report)?;
         }
     }
+    Ok(())
+}
+
+/// One long slice of load on our side, for a profiler.
+///
+/// # Errors
+/// If a call fails.
+pub(crate) fn hold(plan: &Plan, built: &Built, kind: Kind, concurrency: usize, power: bool) -> anyhow::Result<()> {
+    let stage = Stage::set(built)?;
+    let durability = if power { Durability::Power } else { Durability::Process };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ours = runtime.block_on(Prepared::start(built, &stage, durability))?;
+    eprintln!("the server is process {}", ours.server.pid());
+    let slice = runtime.block_on(load::slice(&ours.target(kind), concurrency, plan))?;
+    eprintln!("{:.0} calls/s, {:.0} µs of processor a call", slice.per_second(), slice.cpu_us);
     Ok(())
 }
 

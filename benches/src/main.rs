@@ -17,6 +17,7 @@ mod upstream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -47,6 +48,20 @@ enum Role {
         #[arg(long)]
         runs: Option<PathBuf>,
     },
+    /// Keep the real server under load for a profiler, and name its process.
+    Hold {
+        /// What is called: `echo`, or with one credentialed request `http-get`.
+        #[arg(value_enum)]
+        kind: calls::Kind,
+        /// Keep-alive connections, each with one request under way.
+        #[arg(long, default_value_t = 1)]
+        concurrency: usize,
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// The ledger syncs before every effect.
+        #[arg(long)]
+        power: bool,
+    },
     /// The bare server: hyper, a fresh instance for each request, and nothing else.
     #[command(hide = true)]
     Floor(floor::server::Setup),
@@ -66,6 +81,10 @@ enum Role {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().role {
         Role::Run { quick, json, runs } => run(quick, json, runs),
+        Role::Hold { kind, concurrency, seconds, power } => {
+            let plan = Plan { slice: Duration::from_secs(seconds), ..Plan::quick() };
+            calls::hold(&plan, &built()?, kind, concurrency, power)
+        }
         Role::Floor(setup) => floor::server::serve(setup),
         Role::Upstream { certificate, key, token_file } => upstream::serve(&certificate, &key, &token_file),
     }
@@ -73,7 +92,7 @@ fn main() -> anyhow::Result<()> {
 
 fn run(quick: bool, json: Option<PathBuf>, runs: Option<PathBuf>) -> anyhow::Result<()> {
     let plan = if quick { Plan::quick() } else { Plan::full() };
-    let built = Built::find().context("run `cargo xtask bench`, which builds what is measured")?;
+    let built = built()?;
     let mut report = Report::new(quick, machine::describe()?);
     eprintln!("{}", report.machine);
     instance::measure(&plan, &built, &mut report)?;
@@ -86,6 +105,10 @@ fn run(quick: bool, json: Option<PathBuf>, runs: Option<PathBuf>) -> anyhow::Res
         report.keep(&folder)?;
     }
     Ok(())
+}
+
+fn built() -> anyhow::Result<Built> {
+    Built::find().context("run `cargo xtask bench`, which builds what is measured")
 }
 
 /// What a child says when it listens.
