@@ -17,6 +17,7 @@ use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
 use keybearer_gate::Permit;
+use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::TenantRecord;
 use keybearer_ledger::CallOutcome;
@@ -53,6 +54,8 @@ impl Executor {
     /// A [`Problem`]: of the caller (unknown, not granted, arguments, limits), of the tool, of the upstream, or ours.
     pub async fn call(self: &Arc<Self>, context: TenantContext, request: CallRequest) -> Result<Answer, Problem> {
         let _running = self.running()?;
+        // Before anything is looked up: a token that may not call learns nothing of tools and grants (P10).
+        context.require(Scope::Call)?;
         let tenant = Arc::clone(context.record());
         let resolved = self.catalogue.resolve(&context, &request)?;
         resolved.package.schemas.check_arguments(&request.tool.tool, &request.arguments)?;
