@@ -1,2 +1,5 @@
 //! Every case that drives the built server, in one binary. A test's name holds the ids of the cases
 //! that it shows; the first line of each says what would go wrong in the world if it failed.
+
+mod authority;
+mod guests;

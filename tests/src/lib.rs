@@ -4,21 +4,35 @@
 
 mod authority;
 mod client;
+mod forms;
+mod names;
 mod packages;
+mod probe;
+mod raw;
 mod server;
 mod upstream;
+mod wire;
 
 // The public interface is:
 pub use authority::Authority;
 pub use client::Answer;
 pub use client::Client;
+pub use forms::Form;
+pub use forms::Traces;
+pub use forms::forms;
+pub use names::NameAnswer;
+pub use names::NameServer;
 pub use packages::Built;
+pub use probe::Heard;
+pub use raw::Piece;
+pub use raw::RawUpstream;
 pub use server::Server;
 pub use server::ServerOptions;
 pub use server::Tenant;
 pub use upstream::Recorded;
 pub use upstream::Reply;
 pub use upstream::Upstream;
+pub use wire::Wire;
 
 /// A random credential value that can be searched for: `prefix` and 32 hex digits.
 #[must_use]

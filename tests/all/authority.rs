@@ -1,0 +1,447 @@
+//! The authority matrix: every route of both listeners, asked by everybody who has no business there and
+//! by who has. The table is held against the served document, so that a route cannot be added without
+//! saying here who may use it; what anybody may ask is a list that only gets shorter.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use keybearer_tests::Answer;
+use keybearer_tests::Authority;
+use keybearer_tests::Built;
+use keybearer_tests::Client;
+use keybearer_tests::Server;
+use keybearer_tests::ServerOptions;
+use keybearer_tests::Tenant;
+use keybearer_tests::Upstream;
+use keybearer_tests::canary;
+use serde_json::Value;
+use serde_json::json;
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Anybody,
+    /// A tenant's token with this scope, on the public listener.
+    Tenant(&'static str),
+    /// The operator, on the admin listener.
+    Operator,
+}
+
+/// What a path's parameter stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Nothing,
+    Call,
+    Tool,
+    Credential,
+    Grant,
+    Token,
+    Tenant,
+    Package,
+}
+
+use Who::Anybody;
+use Who::Operator;
+
+const CALL: Who = Who::Tenant("call");
+const CREDENTIALS: Who = Who::Tenant("credentials");
+const GRANTS: Who = Who::Tenant("grants");
+const TOKENS: Who = Who::Tenant("tokens");
+const AUDIT: Who = Who::Tenant("audit");
+
+/// One operation: who may ask it, about what, what he gets, and what a stranger gets: another tenant with
+/// every scope where it is a tenant's, who is told of the owner's things as of none.
+struct Row {
+    name: &'static str,
+    method: &'static str,
+    path: &'static str,
+    who: Who,
+    subject: Subject,
+    right: u16,
+    stranger: u16,
+}
+
+macro_rules! rows {
+    ($($method:ident $path:literal $name:ident $who:expr, $subject:ident => $right:literal $stranger:literal;)*) => {
+        const ROWS: &[Row] = &[$(Row {
+            name: stringify!($name),
+            method: stringify!($method),
+            path: $path,
+            who: $who,
+            subject: Subject::$subject,
+            right: $right,
+            stranger: $stranger,
+        },)*];
+    };
+}
+
+// In an order in which each still finds what it needs: what destroys comes last.
+rows! {
+    GET "/openapi.json" openapi Anybody, Nothing => 200 200;
+    GET "/healthz" health Anybody, Nothing => 200 200;
+    GET "/readyz" readiness Anybody, Nothing => 200 200;
+    GET "/metrics" metrics Anybody, Nothing => 200 200;
+    POST "/v1/calls" submit_call CALL, Nothing => 200 404;
+    GET "/v1/calls/{id}/explain" explain_call AUDIT, Call => 200 404;
+    GET "/v1/tools" list_tools CALL, Nothing => 200 200;
+    GET "/v1/tools/{name}" get_tool CALL, Tool => 200 404;
+    POST "/v1/credentials" store_credential CREDENTIALS, Nothing => 201 201;
+    GET "/v1/credentials" list_credentials CREDENTIALS, Nothing => 200 200;
+    GET "/v1/credentials/{id}" get_credential CREDENTIALS, Credential => 200 404;
+    POST "/v1/credentials/{id}/versions" rotate_credential CREDENTIALS, Credential => 201 404;
+    DELETE "/v1/credentials/{id}/versions/{version}" destroy_version CREDENTIALS, Credential => 200 404;
+    GET "/v1/grants" list_grants GRANTS, Nothing => 200 200;
+    GET "/v1/grants/{id}/differences" grant_differences GRANTS, Grant => 200 404;
+    POST "/v1/grants/{id}/approve" approve_grant GRANTS, Grant => 200 404;
+    DELETE "/v1/grants/{id}" take_grant GRANTS, Grant => 204 404;
+    POST "/v1/grants" give_grant GRANTS, Nothing => 201 404;
+    POST "/v1/tokens" issue_token TOKENS, Nothing => 201 201;
+    GET "/v1/tokens" list_tokens TOKENS, Nothing => 200 200;
+    POST "/v1/tokens/{id}/revoke" revoke_token TOKENS, Token => 200 404;
+    POST "/v1/credentials/{id}/revoke" revoke_credential CREDENTIALS, Credential => 200 404;
+    POST "/v1/tenants" create_tenant Operator, Nothing => 201 401;
+    GET "/v1/tenants" list_tenants Operator, Nothing => 200 401;
+    POST "/v1/tenants/{id}/tokens" issue_tenant_token Operator, Tenant => 201 401;
+    POST "/v1/tenants/{id}/suspend" suspend_tenant Operator, Tenant => 200 401;
+    POST "/v1/tenants/{id}/activate" activate_tenant Operator, Tenant => 200 401;
+    POST "/v1/packages" publish_package Operator, Nothing => 201 401;
+    GET "/v1/packages" list_packages Operator, Nothing => 200 401;
+    GET "/v1/packages/{digest}" get_package Operator, Package => 200 401;
+    POST "/v1/packages/{digest}/withdraw" withdraw_package Operator, Package => 200 401;
+    GET "/v1/shared-values" list_shared_values Operator, Nothing => 200 401;
+    POST "/v1/master-key/rotate" rotate_master_key Operator, Nothing => 204 401;
+}
+
+/// What anybody who reaches the listener may ask. May get shorter; a name that is added here is a decision
+/// to show something to strangers.
+const OPEN: &[&str] = &["openapi", "health", "readiness", "metrics"];
+
+const SCOPES: &[&str] = &["call", "credentials", "grants", "tokens", "audit"];
+
+impl Row {
+    fn is_on_public(&self) -> bool {
+        matches!(self.who, Who::Tenant(_)) || self.name == "openapi"
+    }
+
+    fn is_on_admin(&self) -> bool {
+        !matches!(self.who, Who::Tenant(_))
+    }
+}
+
+#[test]
+fn h14_every_route_of_the_document_is_in_the_matrix_and_nothing_else_is() -> anyhow::Result<()> {
+    // If this failed, a route could be shipped that nobody has tried as a stranger.
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let server = Server::start(&Built::find()?, &Authority::new()?, ServerOptions::default())?;
+        let served = server.public().get("/openapi.json").await?;
+        let on_admin = server.admin().get("/openapi.json").await?;
+        assert_eq!(served.body, on_admin.body, "both listeners serve the same document");
+        check_document(&served.json())
+    })
+}
+
+fn check_document(document: &Value) -> anyhow::Result<()> {
+    let mut documented = BTreeMap::new();
+    for (path, operations) in document["paths"].as_object().context("paths")? {
+        for (method, operation) in operations.as_object().context("operations")? {
+            let name = operation["operationId"].as_str().context("operationId")?;
+            documented.insert(name.to_owned(), (method.to_uppercase(), path.clone(), operation.clone()));
+        }
+    }
+    for row in ROWS {
+        let (method, path, operation) =
+            documented.remove(row.name).with_context(|| format!("{} is in the table alone", row.name))?;
+        assert_eq!((method.as_str(), path.as_str()), (row.method, row.path), "{}", row.name);
+        let (scope, listener) = match row.who {
+            Anybody if row.is_on_public() => (Value::Null, "both"),
+            Anybody | Operator => (Value::Null, "admin"),
+            Who::Tenant(scope) => (scope.into(), "public"),
+        };
+        assert_eq!(operation["x-scope"], scope, "{}", row.name);
+        assert_eq!(operation["x-listener"], listener, "{}", row.name);
+        assert!(operation["responses"][row.right.to_string()].is_object(), "{}: {}", row.name, row.right);
+        assert!(operation["responses"]["default"].is_object(), "{}", row.name);
+        let open = operation["security"].as_array().is_some_and(Vec::is_empty);
+        assert_eq!(open, OPEN.contains(&row.name), "{}: who may ask", row.name);
+        assert_eq!(open, row.who == Anybody, "{}: who may ask", row.name);
+    }
+    assert!(documented.is_empty(), "not in the table: {:?}", documented.keys());
+    assert!(OPEN.len() <= 4, "what anybody may ask only gets less");
+    Ok(())
+}
+
+/// Everybody who asks, and what they ask about.
+struct Stage {
+    server: Server,
+    /// Holds what the paths name.
+    owner: Tenant,
+    /// Every scope, in another tenant.
+    stranger: Tenant,
+    ids: BTreeMap<Subject, String>,
+    /// Tokens of the owner's tenant that lack one scope, by the scope that they lack.
+    lacking: BTreeMap<&'static str, String>,
+    /// Tokens that are good for nothing, by why.
+    refused: Vec<(&'static str, String)>,
+    echo: Vec<u8>,
+    _upstream: Upstream,
+}
+
+const PACKAGE: &str = "http-get";
+const TOOL: &str = "http-get.get";
+
+impl Stage {
+    async fn set() -> anyhow::Result<Self> {
+        let (built, authority) = (Built::find()?, Authority::new()?);
+        let value = canary("owner-");
+        let upstream = Upstream::echo(&authority, &["httpbin.org"], vec![value.clone()]).await?;
+        let options = ServerOptions::default().pin("httpbin.org", &upstream);
+        let server = Server::start(&built, &authority, options)?;
+        let owner = server.tenant("owner").await?;
+        let stranger = server.tenant("stranger").await?;
+        let path = format!("/v1/packages?visible_to={}", owner.id);
+        let octets = [("content-type", "application/octet-stream")];
+        let published = server.operator().send("POST", &path, &octets, built.bundle(PACKAGE)?).await?;
+        let digest = text(&published, "digest")?;
+        let (credential, grant) = owner.grant(PACKAGE, "site", &value).await?;
+        let called = owner.call(TOOL, json!({"path": "/anything"})).await?;
+        let spare = server.tenant("spare").await?;
+        let (token, revoked) = issue(&owner, SCOPES).await?;
+        let doomed = issue(&owner, SCOPES).await?;
+        good(owner.client.post(&format!("/v1/tokens/{}/revoke", doomed.0), &json!({})).await?)?;
+        let suspended = server.tenant("suspended").await?;
+        good(server.operator().post(&format!("/v1/tenants/{}/suspend", suspended.id), &json!({})).await?)?;
+        let mut lacking = BTreeMap::new();
+        for scope in SCOPES {
+            let others: Vec<_> = SCOPES.iter().copied().filter(|other| other != scope).collect();
+            lacking.insert(*scope, issue(&owner, &others).await?.1);
+        }
+        let changed = format!("{}{}", &revoked[..revoked.len() - 1], if revoked.ends_with('a') { 'b' } else { 'a' });
+        let ids = [
+            (Subject::Call, text(&called, "call")?),
+            (Subject::Tool, TOOL.to_owned()),
+            (Subject::Credential, credential),
+            (Subject::Grant, grant),
+            (Subject::Token, token),
+            (Subject::Tenant, spare.id.clone()),
+            (Subject::Package, digest),
+        ];
+        Ok(Self {
+            ids: ids.into(),
+            lacking,
+            refused: vec![
+                ("revoked", doomed.1),
+                ("of a suspended tenant", suspended.token),
+                ("changed in its last letter", changed),
+                ("of another make", format!("kb_{}", "a".repeat(52))),
+                ("empty", String::new()),
+            ],
+            echo: built.bundle("echo")?,
+            server,
+            owner,
+            stranger,
+            _upstream: upstream,
+        })
+    }
+
+    /// Sends a row's request as somebody, about the owner's things or about things that do not exist.
+    async fn ask(&self, row: &Row, client: &Client, about: About) -> anyhow::Result<Answer> {
+        let mut path = row.path.to_owned();
+        if let Some(id) = self.ids.get(&row.subject) {
+            let id = if about == About::Missing { missing(id) } else { id.clone() };
+            for placeholder in ["{id}", "{name}", "{digest}"] {
+                path = path.replace(placeholder, &id);
+            }
+        }
+        path = path.replace("{version}", "1");
+        if row.name == "publish_package" {
+            let octets = [("content-type", "application/octet-stream")];
+            return client.send("POST", &path, &octets, self.echo.clone()).await;
+        }
+        match self.body(row) {
+            Value::Null => client.send(row.method, &path, &[], Vec::new()).await,
+            body => client.post(&path, &body).await,
+        }
+    }
+
+    fn body(&self, row: &Row) -> Value {
+        match row.name {
+            "submit_call" => json!({"tool": TOOL, "arguments": {"path": "/anything"}}),
+            "store_credential" => json!({
+                "name": "another", "kind": {"kind": "bearer"}, "owner": "the matrix", "justification": "a row",
+                "value": canary("another-"),
+            }),
+            "rotate_credential" => json!({"value": canary("next-")}),
+            "give_grant" => json!({"package": PACKAGE, "slot": "site", "credential": self.ids[&Subject::Credential]}),
+            "approve_grant" => json!({"digest": self.ids[&Subject::Package]}),
+            "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),
+            "create_tenant" => json!({"name": "newcomer"}),
+            _ => Value::Null,
+        }
+    }
+
+    /// All that the owner and the operator can list: what a refusal must not change.
+    async fn state(&self) -> anyhow::Result<Vec<Value>> {
+        let mut state = Vec::new();
+        for path in ["/v1/credentials", "/v1/grants", "/v1/tokens"] {
+            state.push(good(self.owner.client.get(path).await?)?);
+        }
+        for path in ["/v1/tenants", "/v1/packages"] {
+            state.push(good(self.server.operator().get(path).await?)?);
+        }
+        Ok(state)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    Owners,
+    Missing,
+}
+
+/// An id of the same kind that nothing has.
+fn missing(id: &str) -> String {
+    match (id.split_once('_'), id.split_once(':')) {
+        (Some((prefix, body)), _) => format!("{prefix}_{}", "a".repeat(body.len())),
+        (None, Some((prefix, body))) => format!("{prefix}:{}", "0".repeat(body.len())),
+        (None, None) => "nothing.here".to_owned(),
+    }
+}
+
+async fn issue(tenant: &Tenant, scopes: &[&str]) -> anyhow::Result<(String, String)> {
+    let new = json!({"label": "matrix", "scopes": scopes, "life_s": 600});
+    let issued = tenant.client.post("/v1/tokens", &new).await?;
+    Ok((text(&issued, "id")?, text(&issued, "text")?))
+}
+
+fn good(answer: Answer) -> anyhow::Result<Value> {
+    anyhow::ensure!(answer.status < 300, "{} {}", answer.status, answer.text());
+    Ok(answer.json())
+}
+
+fn text(answer: &Answer, field: &str) -> anyhow::Result<String> {
+    let value = answer.json()[field].as_str().map(str::to_owned);
+    value.with_context(|| format!("`{field}` in {} {}", answer.status, answer.text()))
+}
+
+fn assert_problem(answer: &Answer, code: &str, what: &str) {
+    assert_eq!(answer.code(), code, "{what}: {} {}", answer.status, answer.text());
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t07_h09_h14_h15_every_route_answers_only_who_may_ask() -> anyhow::Result<()> {
+    // If this failed, somebody without the right could read or change what is a tenant's or the operator's.
+    let stage = Stage::set().await?;
+    let before = stage.state().await?;
+    nobody_gets_in(&stage).await?;
+    no_listener_has_the_others_routes(&stage).await?;
+    a_scope_that_is_missing_is_missed(&stage).await?;
+    a_stranger_learns_nothing(&stage).await?;
+    assert_eq!(before, stage.state().await?, "a refusal changes nothing");
+    who_may_ask_is_answered(&stage).await
+}
+
+/// No token and tokens that are no good hear one and the same 401, on either listener.
+async fn nobody_gets_in(stage: &Stage) -> anyhow::Result<()> {
+    let tenants_token = stage.owner.token.clone();
+    for row in ROWS.iter().filter(|row| row.who != Anybody) {
+        let listener = if row.is_on_public() { stage.server.public() } else { stage.server.admin() };
+        let nobody = stage.ask(row, &listener, About::Owners).await?;
+        assert_eq!(nobody.status, 401, "{}: nobody", row.name);
+        assert_problem(&nobody, "unauthenticated", row.name);
+        assert!(nobody.header("www-authenticate").is_some(), "{}", row.name);
+        let mut bearers: Vec<(&str, Client)> =
+            stage.refused.iter().map(|(why, token)| (*why, listener.bearing(token))).collect();
+        match row.who {
+            Operator => bearers.push(("a tenant's", listener.bearing(&tenants_token))),
+            _ => bearers.push(("the operator's", listener.bearing(stage.server.operator_token()))),
+        }
+        for (why, client) in bearers {
+            let answer = stage.ask(row, &client, About::Owners).await?;
+            assert_eq!((answer.status, &answer.body), (401, &nobody.body), "{}: a token {why}", row.name);
+        }
+    }
+    Ok(())
+}
+
+/// A route is on its own listener and nowhere else, whoever asks.
+async fn no_listener_has_the_others_routes(stage: &Stage) -> anyhow::Result<()> {
+    for row in ROWS {
+        let everyone = |listener: Client| {
+            [listener.bearing(&stage.owner.token), listener.bearing(stage.server.operator_token()), listener]
+        };
+        let mut elsewhere = Vec::new();
+        if !row.is_on_public() {
+            elsewhere.extend(everyone(stage.server.public()));
+        }
+        if !row.is_on_admin() {
+            elsewhere.extend(everyone(stage.server.admin()));
+        }
+        for client in elsewhere {
+            let answer = stage.ask(row, &client, About::Owners).await?;
+            assert_eq!(answer.status, 404, "{} on the other listener", row.name);
+            assert_problem(&answer, "not_found", row.name);
+        }
+    }
+    Ok(())
+}
+
+/// A token of the very tenant without the route's scope is refused, whether the thing exists or not.
+async fn a_scope_that_is_missing_is_missed(stage: &Stage) -> anyhow::Result<()> {
+    for row in ROWS {
+        let Who::Tenant(scope) = row.who else { continue };
+        let client = stage.server.public().bearing(&stage.lacking[scope]);
+        let answer = stage.ask(row, &client, About::Owners).await?;
+        assert_eq!(answer.status, 403, "{} without `{scope}`: {}", row.name, answer.text());
+        assert_problem(&answer, "forbidden", row.name);
+        let of_nothing = stage.ask(row, &client, About::Missing).await?;
+        assert_eq!(of_nothing.body, answer.body, "{}: a missing scope tells nothing", row.name);
+    }
+    let no_call = stage.server.public().bearing(&stage.lacking["call"]);
+    let unknown = json!({"tool": "nothing.here", "arguments": {}});
+    assert_problem(&no_call.post("/v1/calls", &unknown).await?, "forbidden", "a call of nothing without `call`");
+    Ok(())
+}
+
+/// Another tenant with every scope finds nothing of the owner's, and is told so as of what never was.
+async fn a_stranger_learns_nothing(stage: &Stage) -> anyhow::Result<()> {
+    for row in ROWS {
+        let Who::Tenant(_) = row.who else { continue };
+        let answer = stage.ask(row, &stage.stranger.client, About::Owners).await?;
+        assert_eq!(answer.status, row.stranger, "{}: a stranger: {}", row.name, answer.text());
+        let missing = stage.ask(row, &stage.stranger.client, About::Missing).await?;
+        if answer.status >= 400 {
+            assert_eq!(answer.body, missing.body, "{}: as if it did not exist", row.name);
+            let without_date = |answer: &Answer| -> Vec<_> {
+                answer.headers.iter().filter(|(name, _)| name != "date").cloned().collect()
+            };
+            assert_eq!(without_date(&answer), without_date(&missing), "{}", row.name);
+        }
+        for id in stage.ids.values().chain([&stage.owner.id]) {
+            assert!(!answer.text().contains(id.as_str()), "{}: a stranger hears of {id}", row.name);
+        }
+    }
+    Ok(())
+}
+
+/// Who may ask gets what the document says; what does not exist is not found by him either.
+async fn who_may_ask_is_answered(stage: &Stage) -> anyhow::Result<()> {
+    for row in ROWS {
+        let clients = match row.who {
+            Who::Tenant(_) => vec![stage.owner.client.clone()],
+            Operator => vec![stage.server.operator()],
+            Anybody if row.is_on_public() => vec![stage.server.public(), stage.server.admin()],
+            Anybody => vec![stage.server.admin()],
+        };
+        for client in clients {
+            if row.subject != Subject::Nothing {
+                let missing = stage.ask(row, &client, About::Missing).await?;
+                assert_problem(&missing, "not_found", row.name);
+            }
+            let answer = stage.ask(row, &client, About::Owners).await?;
+            assert_eq!(answer.status, row.right, "{}: {}", row.name, answer.text());
+        }
+    }
+    Ok(())
+}
