@@ -1,6 +1,6 @@
 //! The tables, and how an older file becomes one of today. Every table's primary key begins with the
 //! tenant, so that a row is reached by way of its tenant and by no other; the exceptions are listed
-//! in [`OPERATORS_TABLES`]. Columns beside `record` are those that SQL itself must see: keys, what is
+//! in `OPERATORS_TABLES`. Columns beside `record` are those that SQL itself must see: keys, what is
 //! unique, what must only grow, and sealed bytes.
 
 use rusqlite::Connection;
