@@ -61,8 +61,13 @@ impl Authority {
     }
 
     fn leaf(&self, names: &[&str], uris: &[&str]) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
+        self.leaf_until(names, uris, 4096)
+    }
+
+    fn leaf_until(&self, names: &[&str], uris: &[&str], year: i32) -> anyhow::Result<(rcgen::Certificate, KeyPair)> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         for uri in uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().context("not a URI")?));
         }
@@ -75,7 +80,15 @@ impl Authority {
     /// # Errors
     /// If a name is no name.
     pub fn server(&self, names: &[&str]) -> anyhow::Result<Arc<rustls::ServerConfig>> {
-        let (certificate, key) = self.leaf(names, &[])?;
+        self.server_until(names, 4096)
+    }
+
+    /// The same, with a certificate that ended at the beginning of this year.
+    ///
+    /// # Errors
+    /// If a name is no name.
+    pub fn server_until(&self, names: &[&str], year: i32) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+        let (certificate, key) = self.leaf_until(names, &[], year)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = rustls::ServerConfig::builder_with_provider(provider)

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::Context as _;
 
@@ -51,5 +52,50 @@ impl Built {
     pub fn bundle(&self, name: &str) -> anyhow::Result<Vec<u8>> {
         let path = self.packages.join(format!("{name}.kbp"));
         std::fs::read(&path).with_context(|| format!("`{name}` is not packed: run `cargo xtask test`"))
+    }
+
+    /// The component of a packed tool under another manifest, signed with this checkout's key.
+    ///
+    /// # Errors
+    /// If the manifest is refused.
+    pub fn pack(&self, component: &str, manifest: &str) -> anyhow::Result<Vec<u8>> {
+        self.pack_signed(component, manifest, Some(&self.packages.join("key")))
+    }
+
+    /// The same, signed with another key, or not signed.
+    ///
+    /// # Errors
+    /// If the manifest is refused.
+    pub fn pack_signed(&self, component: &str, manifest: &str, key: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+        let folder = tempfile::tempdir()?;
+        let (text, bundle) = (folder.path().join("manifest.toml"), folder.path().join("bundle.kbp"));
+        std::fs::write(&text, manifest)?;
+        let component = self.packages.join(format!("{component}.wasm"));
+        let path = |path: &Path| path.display().to_string();
+        self.run(&[
+            "tool",
+            "pack",
+            "--component",
+            &path(&component),
+            "--manifest",
+            &path(&text),
+            "--out",
+            &path(&bundle),
+        ])?;
+        if let Some(key) = key {
+            self.run(&["tool", "sign", &path(&bundle), "--key-file", &path(key)])?;
+        }
+        Ok(std::fs::read(&bundle)?)
+    }
+
+    /// Runs the command line where no server is needed: what it printed.
+    ///
+    /// # Errors
+    /// What it said, if it did not go well.
+    pub fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(&self.binary).args(arguments).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        anyhow::ensure!(output.status.success(), "{} {}", text(&output.stdout), text(&output.stderr));
+        Ok(text(&output.stdout))
     }
 }

@@ -28,6 +28,10 @@ pub struct ServerOptions {
     pub pins: Vec<(String, u16, SocketAddr)>,
     /// Further lines of configuration, whole tables, appended at the end.
     pub config: String,
+    /// Further lines of the table `[egress]`.
+    pub egress: String,
+    /// Ranges that are not public and may be reached all the same; loopback, if none are named.
+    pub allow_ranges: Option<Vec<String>>,
     /// Environment of the child, for the cases that set what must be ignored.
     pub environment: Vec<(String, String)>,
 }
@@ -37,6 +41,21 @@ impl ServerOptions {
     #[must_use]
     pub fn pin(mut self, name: &str, upstream: &Upstream) -> Self {
         self.pins.push((name.to_owned(), 443, upstream.address()));
+        self
+    }
+
+    /// With one destination under a name and a port of its own.
+    #[must_use]
+    pub fn pin_at(mut self, name: &str, port: u16, address: SocketAddr) -> Self {
+        self.pins.push((name.to_owned(), port, address));
+        self
+    }
+
+    /// With further lines of the table `[egress]`.
+    #[must_use]
+    pub fn with_egress(mut self, lines: &str) -> Self {
+        self.egress.push_str(lines);
+        self.egress.push('\n');
         self
     }
 
@@ -160,6 +179,12 @@ impl Server {
         self.admin().bearing(&self.operator_token)
     }
 
+    /// The operator's token.
+    #[must_use]
+    pub fn operator_token(&self) -> &str {
+        &self.operator_token
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -220,10 +245,24 @@ impl Server {
     /// # Errors
     /// If it is refused.
     pub async fn publish(&self, name: &str) -> anyhow::Result<Value> {
-        let bundle = self.built.bundle(name)?;
+        expect(self.offer(self.built.bundle(name)?).await?, "publish")
+    }
+
+    /// Publishes a component that is packed already under another manifest.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn publish_as(&self, component: &str, manifest: &str) -> anyhow::Result<Value> {
+        expect(self.offer(self.built.pack(component, manifest)?).await?, "publish")
+    }
+
+    /// Offers a bundle to the operator's listener: what it answers.
+    ///
+    /// # Errors
+    /// If no answer comes.
+    pub async fn offer(&self, bundle: Vec<u8>) -> anyhow::Result<Answer> {
         let headers = [("content-type", "application/octet-stream")];
-        let answer = self.operator().send("POST", "/v1/packages", &headers, bundle).await?;
-        expect(answer, "publish")
+        self.operator().send("POST", "/v1/packages", &headers, bundle).await
     }
 
     /// Makes a tenant with an administrator's token.
@@ -330,18 +369,17 @@ fn expect(answer: Answer, what: &str) -> anyhow::Result<Value> {
 }
 
 fn config(folder: &Path, home: &Path, built: &Built, options: &ServerOptions) -> String {
-    let pins: String = options
-        .pins
-        .iter()
-        .map(|(name, port, address)| format!("\"{name}:{port}\" = \"{address}\"\n"))
-        .collect();
+    let pins: String =
+        options.pins.iter().map(|(name, port, address)| format!("\"{name}:{port}\" = \"{address}\"\n")).collect();
+    let ranges = options.allow_ranges.clone().unwrap_or_else(|| vec!["127.0.0.0/8".to_owned()]);
     format!(
         "[server]\nfolder = {home:?}\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [packages]\ntrusted_signers = [\"{signer}\"]\n\n\
-         [egress]\nextra_ca_files = [{ca:?}]\n\n[egress.dangerous]\nallow_ranges = [\"127.0.0.0/8\"]\n\n\
+         [egress]\nextra_ca_files = [{ca:?}]\n{egress}\n[egress.dangerous]\nallow_ranges = {ranges:?}\n\n\
          [egress.dangerous.pin]\n{pins}\n{more}",
         signer = built.signer,
         ca = folder.join("ca.pem"),
+        egress = options.egress,
         more = options.config,
     )
 }

@@ -75,18 +75,26 @@ impl Upstream {
     ///
     /// # Errors
     /// If loopback cannot be listened on.
-    pub async fn start<Answer, Answered>(
-        authority: &Authority,
-        names: &[&str],
-        answer: Answer,
-    ) -> anyhow::Result<Self>
+    pub async fn start<Answer, Answered>(authority: &Authority, names: &[&str], answer: Answer) -> anyhow::Result<Self>
+    where
+        Answer: Fn(Recorded) -> Answered + Send + Sync + 'static,
+        Answered: Future<Output = Reply> + Send + 'static,
+    {
+        Self::start_tls(authority.server(names)?, answer).await
+    }
+
+    /// Starts one with a TLS configuration of the case's own.
+    ///
+    /// # Errors
+    /// If loopback cannot be listened on.
+    pub async fn start_tls<Answer, Answered>(tls: Arc<rustls::ServerConfig>, answer: Answer) -> anyhow::Result<Self>
     where
         Answer: Fn(Recorded) -> Answered + Send + Sync + 'static,
         Answered: Future<Output = Reply> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let acceptor = TlsAcceptor::from(authority.server(names)?);
+        let acceptor = TlsAcceptor::from(tls);
         let recorded = Arc::new(Mutex::new(Vec::new()));
         let answer: Arc<Answering> = Arc::new(move |request| Box::pin(answer(request)));
         let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&recorded), answer));
