@@ -20,6 +20,22 @@ impl Executor {
     }
 }
 
+impl Executor {
+    /// Records that a principal named a tenant that is not its own (threats T01).
+    ///
+    /// # Errors
+    /// [`keybearer_contract::Code::LedgerUnavailable`].
+    pub async fn record_mismatch(
+        &self,
+        tenant: &TenantId,
+        principal: PrincipalLabel,
+        route: &str,
+    ) -> Result<(), Problem> {
+        let act = within(tenant, principal, ActKind::AccessRefused, route);
+        self.record(Act { note: "named another tenant".to_owned(), ..act }).await
+    }
+}
+
 /// An act of the host's own.
 pub(crate) fn of_host(what: ActKind, subject: &str) -> Act {
     act(None, PrincipalLabel::host(), what, subject)

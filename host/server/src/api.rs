@@ -120,10 +120,18 @@ async fn handle(app: &Arc<App>, found: Found, peer: &Peer, request: Request<Inco
         }
         Handler::Tenant(handler) => {
             let context = auth::tenant(app, &head.headers, peer)?;
+            let (tenant, principal) = (context.tenant().clone(), context.principal().clone());
             let input = Input::new(head, body, parameters);
-            auth::check_named_tenant(&input, &context)?;
-            check_query(route, &input, Some(&context))?;
-            handler(Arc::clone(app), context, input).await
+            let named =
+                auth::check_named_tenant(&input, &context).and_then(|()| check_query(route, &input, Some(&context)));
+            let outcome = match named {
+                Ok(()) => handler(Arc::clone(app), context, input).await,
+                Err(problem) => Err(problem),
+            };
+            if outcome.as_ref().is_err_and(|problem| problem.code == Code::TenantMismatch) {
+                app.executor.record_mismatch(&tenant, principal, route.name).await?;
+            }
+            outcome
         }
         Handler::Operator(handler) => {
             let context = auth::operator(app, &head.headers, peer)?;
