@@ -47,7 +47,7 @@ impl Executor {
             credential: new.credential,
             base_url: new.base_url,
             actions: new.actions,
-            approved,
+            approved: Arc::new(approved),
             created: UnixMillis::now(),
         };
         let (store, stored) = (Arc::clone(&self.store), grant.clone());
@@ -100,9 +100,9 @@ impl Executor {
             digest: Some(digest),
         };
         self.check_grant(context, &again, &record)?;
-        grant.approved = catalogue::surface(&grant, &record);
+        grant.approved = Arc::new(catalogue::surface(&grant, &record));
         let (store, stored) = (Arc::clone(&self.store), grant.clone());
-        crate::blocking(move || store.approve_grant(&stored.tenant, &stored.id, stored.approved.clone())).await?;
+        crate::blocking(move || store.approve_grant(&stored.tenant, &stored.id, Arc::clone(&stored.approved))).await?;
         self.grant_act(context, ActKind::GrantApproved, id).await?;
         Ok(self.grant_view(context, &grant))
     }

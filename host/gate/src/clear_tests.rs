@@ -50,7 +50,7 @@ fn grant(facts: &Facts, slot: &str, base_url: Option<&str>) -> Grant {
         id: GrantId::random(),
         tenant: facts.tenant.clone(),
         package: "stripe".parse::<PackageName>().expect("name"),
-        approved: Approved::of(&manifest, facts.package, "s", &[], Some(&slot)),
+        approved: Approved::of(&manifest, facts.package, "s", &[], Some(&slot)).into(),
         slot: Some(slot),
         credential: Some(CredentialId::random()),
         base_url: base_url.map(|text| text.parse().expect("base")),

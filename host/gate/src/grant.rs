@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use keybearer_contract::Allow;
 use keybearer_contract::Binding;
@@ -46,7 +47,7 @@ pub struct Grant {
     /// The tools that may use it; none means every one of the package.
     pub actions: Option<Vec<ToolName>>,
     /// What was approved.
-    pub approved: Approved,
+    pub approved: Arc<Approved>,
     /// When it was given.
     pub created: UnixMillis,
 }
@@ -107,30 +108,38 @@ impl Approved {
     /// Whether a version asks for nothing beyond what was approved.
     #[must_use]
     pub fn covers(&self, asked: &Self) -> bool {
-        (self.package == asked.package && self.signer == asked.signer)
-            || self.differences(asked).iter().all(|difference| !difference.widens)
+        (self.package == asked.package && self.signer == asked.signer) || !self.widenings(asked).contains(&true)
+    }
+
+    /// Whether each place asks for more, in the order of [`Self::differences`].
+    fn widenings(&self, asked: &Self) -> [bool; 6] {
+        [
+            self.signer != asked.signer,
+            !slot_covers(self.slot.as_ref(), asked.slot.as_ref()),
+            !asked.allow.iter().all(|new| self.allow.iter().any(|old| allow_covers(old, new))),
+            !wasi_covers(&self.wasi, &asked.wasi),
+            self.limits.min(asked.limits) != asked.limits,
+            !asked.tools.iter().all(|tool| self.tools.contains(tool)),
+        ]
     }
 
     /// What differs, place by place: place, kind and signer widen, and so do WASI, limits, allowlist and
     /// descriptions, since a model acts on them.
     #[must_use]
     pub fn differences(&self, asked: &Self) -> Vec<Difference> {
-        let mut found = Vec::new();
-        let mut note = |place: &str, approved: String, asked: String, widens: bool| {
-            if approved != asked {
-                found.push(Difference { place: place.to_owned(), approved, asked, widens });
-            }
-        };
-        note("signer", self.signer.clone(), asked.signer.clone(), self.signer != asked.signer);
-        note("slot", text(&self.slot), text(&asked.slot), !slot_covers(self.slot.as_ref(), asked.slot.as_ref()));
-        let allowed = asked.allow.iter().all(|new| self.allow.iter().any(|old| allow_covers(old, new)));
-        note("allow", text(&self.allow), text(&asked.allow), !allowed);
-        note("wasi", text(&self.wasi), text(&asked.wasi), !wasi_covers(&self.wasi, &asked.wasi));
-        let within = self.limits.min(asked.limits) == asked.limits;
-        note("limits", text(&self.limits), text(&asked.limits), !within);
-        let known = asked.tools.iter().all(|tool| self.tools.contains(tool));
-        note("tools", text(&self.tools), text(&asked.tools), !known);
-        found
+        let texts = [
+            ("signer", self.signer.clone(), asked.signer.clone()),
+            ("slot", text(&self.slot), text(&asked.slot)),
+            ("allow", text(&self.allow), text(&asked.allow)),
+            ("wasi", text(&self.wasi), text(&asked.wasi)),
+            ("limits", text(&self.limits), text(&asked.limits)),
+            ("tools", text(&self.tools), text(&asked.tools)),
+        ];
+        let places = texts.into_iter().zip(self.widenings(asked));
+        places
+            .filter(|((_, approved, asked), _)| approved != asked)
+            .map(|((place, approved, asked), widens)| Difference { place: place.to_owned(), approved, asked, widens })
+            .collect()
     }
 }
 

@@ -42,7 +42,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`], for another tenant's as well.
-    pub fn approve_grant(&self, tenant: &TenantId, id: &GrantId, approved: Approved) -> Result<Grant, StoreError> {
+    pub fn approve_grant(&self, tenant: &TenantId, id: &GrantId, approved: Arc<Approved>) -> Result<Grant, StoreError> {
         self.commit(
             |transaction| {
                 let grant = Grant { approved, ..self.grant(tenant, id).ok_or(StoreError::NotFound)? };

@@ -166,7 +166,7 @@ fn grant(tenant: &TenantId, credential: &CredentialId) -> Grant {
         id: GrantId::random(),
         tenant: tenant.clone(),
         package: package.name.clone(),
-        approved: Approved::of(&package.manifest, package.digest, &package.signer, &[], Some(&slot)),
+        approved: Approved::of(&package.manifest, package.digest, &package.signer, &[], Some(&slot)).into(),
         slot: Some(slot),
         credential: Some(credential.clone()),
         base_url: None,

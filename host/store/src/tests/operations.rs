@@ -229,7 +229,7 @@ fn a_grant_takes_the_place_of_the_one_for_its_slot() {
     store.put_grant(second.clone()).expect("granted");
     let whole = Grant { slot: None, credential: None, id: GrantId::random(), ..second.clone() };
     store.put_grant(whole).expect("granted");
-    let approved = Approved { signer: "cd".to_owned(), ..second.approved.clone() };
+    let approved = Approved { signer: "cd".to_owned(), ..Approved::clone(&second.approved) }.into();
     store.approve_grant(&acme, &second.id, approved).expect("approved");
     let held = store.grants(&acme);
     assert_eq!(held.len(), 2);
