@@ -27,7 +27,19 @@ impl Authority {
     /// # Errors
     /// If the key cannot be made.
     pub fn new() -> anyhow::Result<Self> {
-        let key = KeyPair::generate()?;
+        Self::with_key(KeyPair::generate()?)
+    }
+
+    /// The one that has this key, PEM. Its certificate is another one, but proofs are checked against its
+    /// name and key, and those are the same.
+    ///
+    /// # Errors
+    /// If it is no key.
+    pub fn of_key(pem: &str) -> anyhow::Result<Self> {
+        Self::with_key(KeyPair::from_pem(pem)?)
+    }
+
+    fn with_key(key: KeyPair) -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         // A name of its own: OpenSSL takes a leaf that is named like its issuer for self-signed.
         params.distinguished_name.push(DnType::CommonName, "Keybearer throw-away authority");
@@ -43,6 +55,12 @@ impl Authority {
     #[must_use]
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The authority's key, PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// The authority's certificate, DER.

@@ -116,7 +116,9 @@ impl Peers {
         let folder = self.folder.path();
         let authority = Authority::new()?;
         let (certificate, key) = authority.issue(&["httpbin.org", "nginx.test"], &[])?;
+        // The cases make the same authority of its key.
         std::fs::write(folder.join("ca.pem"), authority.pem())?;
+        std::fs::write(folder.join("ca.key"), authority.key_pem())?;
         std::fs::write(folder.join("server.pem"), certificate)?;
         std::fs::write(folder.join("server.key"), key)?;
         std::fs::create_dir(folder.join("www"))?;
