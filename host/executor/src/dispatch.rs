@@ -113,13 +113,15 @@ pub(crate) const HOST_NOT_SENT: GuestFault = GuestFault::Host { delivery: Delive
 impl Shared {
     async fn dispatch(&self, request: GuestRequest) -> Result<Reply, GuestFault> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let mut connection_tries = 0;
+        let (mut connection_tries, mut selection_tries) = (0, 0);
         loop {
             match self.attempt(request.clone()).await {
                 Ok(reply) => return Ok(reply),
                 Err(Stopped::Guest(fault)) => return Err(fault),
                 Err(Stopped::StaleConnection) if connection_tries < STALE_TRIES_MAX => connection_tries += 1,
                 Err(Stopped::StaleConnection) => return Err(upstream(UpstreamReason::Unreachable, Delivery::NotSent)),
+                // Rotated between selection and use: nothing was sent, and the new version is there to be selected.
+                Err(Stopped::Refused(Refusal::Stale)) if selection_tries < SELECTION_TRIES_MAX => selection_tries += 1,
                 Err(Stopped::Refused(refusal)) => return Err(self.refuse(refusal, &request).await),
             }
         }
@@ -278,6 +280,10 @@ impl Shared {
 /// New dispatches after a pooled connection turned out closed: one for each that may idle with a peer
 /// that closes early.
 const STALE_TRIES_MAX: u32 = 4;
+
+/// New dispatches after the selected version was rotated out: one for each rotation within the few
+/// milliseconds from selection to use.
+const SELECTION_TRIES_MAX: u32 = 4;
 
 /// Ready when the credential that the request carries is revoked; its connection is closed then.
 async fn revoked(flight: Option<&Flight>) {
