@@ -3,3 +3,7 @@
 
 mod authority;
 mod guests;
+mod lifecycle;
+mod peers;
+mod scrubbing;
+mod tools;
