@@ -2,7 +2,6 @@
 //! made without the ledger's receipt.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -109,7 +108,7 @@ impl Executor {
             sealed: resolved.grants.iter().map(|grant| grant.id.clone()).collect(),
             deadline,
             response_bytes: limits.response_bytes,
-            credentialed: AtomicBool::new(false),
+            credentials: resolved.grants.iter().filter_map(|grant| grant.credential.clone()).collect(),
             requests: AtomicU32::new(0),
         });
         let setup = CallSetup { limits, deadline, attempt: request.attempt, base_urls: base_urls(resolved) };
@@ -196,7 +195,7 @@ struct Clean {
 }
 
 fn scrub(ended: Ended, shared: &Shared) -> Clean {
-    let set = shared.scrub_set(false);
+    let set = shared.scrub_set();
     let scrubbed = |mut text: String| {
         keybearer_strongbox::scrub_text(&set, &mut text);
         text

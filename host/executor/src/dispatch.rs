@@ -4,10 +4,10 @@
 //! secret ever lies on a guest's stack.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
+use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::GrantId;
 use keybearer_contract::GuestRequest;
@@ -59,8 +59,8 @@ pub(crate) struct Shared {
     pub(crate) sealed: Vec<GrantId>,
     pub(crate) deadline: Instant,
     pub(crate) response_bytes: u64,
-    /// Whether a credential went out, so that the result must be scrubbed as well.
-    pub(crate) credentialed: AtomicBool,
+    /// The credentials of those grants: looked for in answers even when a grant is taken meanwhile.
+    pub(crate) credentials: Vec<CredentialId>,
     /// Requests that the guest made, refused ones too.
     pub(crate) requests: AtomicU32,
 }
@@ -144,7 +144,6 @@ impl Shared {
         };
         let started = Instant::now();
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
-        let credentialed = selected.is_some();
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
         let armed = match self.arm(cleared, intent, selected) {
@@ -161,7 +160,7 @@ impl Shared {
                 let outcome = DispatchOutcome::failed(Fault::Revoked, Delivery::MaybeSent);
                 Err((outcome, Stopped::Guest(GuestFault::Denied)))
             }
-            answered = self.send(armed, vetted, credentialed) => answered,
+            answered = self.send(armed, vetted) => answered,
         };
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let delivery = answered.as_ref().map_or_else(|fault| fault.0.delivery, |_| Delivery::MaybeSent);
@@ -190,7 +189,6 @@ impl Shared {
         let slot = cleared.attach().and_then(|attach| attach.slot.clone());
         match self.executor.strongbox.lease(selected, &intent, UnixMillis::now()) {
             Ok(lease) => {
-                self.credentialed.store(true, Ordering::Release);
                 keybearer_strongbox::place(cleared, intent, lease).map_err(|_| HOST_NOT_SENT.into())
             }
             Err(LeaseRefused::Unusable) => match slot {
@@ -202,16 +200,11 @@ impl Shared {
     }
 
     /// From armed request to scrubbed answer.
-    async fn send(
-        &self,
-        armed: Armed,
-        vetted: Vetted,
-        credentialed: bool,
-    ) -> Result<(Reply, u32), (DispatchOutcome, Stopped)> {
+    async fn send(&self, armed: Armed, vetted: Vetted) -> Result<(Reply, u32), (DispatchOutcome, Stopped)> {
         let limits = SendLimits { deadline: self.deadline, response_bytes: self.response_bytes };
         let raw = self.executor.egress.send(armed, vetted, limits).await.map_err(|fault| stopped_sending(&fault))?;
         let scrub_limits = ScrubLimits { decoded_bytes_max: self.response_bytes };
-        let set = self.scrub_set(credentialed);
+        let set = self.scrub_set();
         match keybearer_strongbox::scrub(raw, &set, scrub_limits) {
             Ok((reply, reflected)) => Ok((reply, u32::try_from(reflected.count).unwrap_or(u32::MAX))),
             Err(fault) => {
@@ -254,14 +247,16 @@ impl Shared {
         }
     }
 
-    /// Every undestroyed version of every credential granted to this tenant and tool, and what was
-    /// minted (threats X28).
-    pub(crate) fn scrub_set(&self, credentialed: bool) -> Arc<ScrubSet> {
-        if !credentialed && !self.credentialed.load(Ordering::Acquire) {
+    /// Every undestroyed version of every credential that is granted to this tenant and tool, or was when the
+    /// call began, and what was minted (threats X28). For answers to requests without a credential too: what
+    /// one request left upstream, another could read there.
+    pub(crate) fn scrub_set(&self) -> Arc<ScrubSet> {
+        let grants = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
+        let granted_now = grants.iter().filter_map(|grant| grant.credential.clone());
+        let credentials: Vec<_> = self.credentials.iter().cloned().chain(granted_now).collect();
+        if credentials.is_empty() {
             return ScrubSet::empty();
         }
-        let grants = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
-        let credentials: Vec<_> = grants.iter().filter_map(|grant| grant.credential.clone()).collect();
         self.executor.strongbox.scrub_set(&self.facts.tenant, &credentials)
     }
 
