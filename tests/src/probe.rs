@@ -11,6 +11,37 @@ use crate::Tenant;
 /// As in the guests: every byte is turned by this and written as hex.
 const MASK: u8 = 0x5a;
 
+/// A manifest for the component of the hostile guests under another name: with `rest` for its slots and its
+/// allowlist, and limits into which a case runs in a second or two.
+#[must_use]
+pub fn manifest(name: &str, version: &str, rest: &str) -> String {
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"{version}\"\ndescription = \"Says what it is told. For tests.\"\n\n\
+         [limits]\nwall_ms = 8000\ncpu_ms = 2000\nmemory_bytes = 16777216\nrequests = 64\nresponse_bytes = 1048576\n\
+         total_bytes = 8388608\n\n{rest}\n"
+    )
+}
+
+/// A slot of a manifest with one binding: GET and POST of every path of a host, on the port of HTTPS.
+#[must_use]
+pub fn slot(name: &str, placement: &str, hosts: &[&str]) -> String {
+    let bindings: String = hosts
+        .iter()
+        .map(|host| {
+            format!(
+                "[[slots.bindings]]\nhost = \"{host}\"\nmethods = [\"GET\", \"POST\"]\npaths = [\"/\", \"/{{rest...}}\"]\n"
+            )
+        })
+        .collect();
+    format!("[[slots]]\nname = \"{name}\"\ndescription = \"For tests.\"\nplacement = {placement}\n\n{bindings}\n")
+}
+
+/// An entry of a manifest's allowlist: GET of every path of a host, without a credential.
+#[must_use]
+pub fn open(host: &str) -> String {
+    format!("[[allow]]\nhost = \"{host}\"\nmethods = [\"GET\"]\npaths = [\"/\", \"/{{rest...}}\"]\n\n")
+}
+
 /// What a guest heard of one request.
 #[derive(Debug, Clone)]
 pub struct Heard {
