@@ -6,4 +6,6 @@ mod guests;
 mod lifecycle;
 mod peers;
 mod scrubbing;
+mod tenants;
 mod tools;
+mod promises;

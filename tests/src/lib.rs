@@ -5,6 +5,7 @@
 mod authority;
 mod client;
 mod forms;
+mod kept;
 mod names;
 mod packages;
 mod peers;
@@ -22,6 +23,7 @@ pub use client::Client;
 pub use forms::Form;
 pub use forms::Traces;
 pub use forms::forms;
+pub use kept::Kept;
 pub use names::NameAnswer;
 pub use names::NameServer;
 pub use packages::Built;

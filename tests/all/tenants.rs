@@ -1,0 +1,4 @@
+//! Tenants beside each other: whose credential is used, who finds what, and who waits for whom.
+
+mod confusion;
+mod fairness;
