@@ -2,10 +2,11 @@
 //! that it shows; the first line of each says what would go wrong in the world if it failed.
 
 mod authority;
+mod egress;
 mod guests;
 mod lifecycle;
 mod peers;
+mod promises;
 mod scrubbing;
 mod tenants;
 mod tools;
-mod promises;

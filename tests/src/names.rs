@@ -60,10 +60,11 @@ impl NameServer {
                 while let Ok((length, peer)) = datagrams.recv_from(&mut question).await {
                     let Some(mut answer) = shared.reply(&question[..length]) else { continue };
                     if answer.len() > DATAGRAM_BYTES_MAX {
-                        answer.truncate(12);
-                        // TC, and no record of any kind.
+                        let question_end = read_name(&answer).map_or(12, |(_, end)| end + 4);
+                        answer.truncate(question_end);
+                        // TC, and no record of an answer.
                         answer[2] |= 2;
-                        answer[4..12].fill(0);
+                        answer[6..8].fill(0);
                     }
                     // Whoever asked may be gone.
                     drop(datagrams.send_to(&answer, peer).await);

@@ -143,6 +143,10 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<
                 return Ok(request);
             }
         }
+        // A TLS handshake that came to a port without TLS: no head will follow.
+        if request.first() == Some(&0x16) {
+            return Ok(request);
+        }
         match stream.read(&mut piece).await? {
             0 => return Ok(request),
             count => request.extend_from_slice(&piece[..count]),
