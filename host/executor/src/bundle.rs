@@ -90,10 +90,15 @@ impl Bundle {
     /// # Errors
     /// [`Code::PackageInvalid`], or [`Code::SignatureRefused`] if the signature does not hold.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Problem> {
-        let body = bytes
+        let mut body = bytes
             .strip_prefix(MAGIC)
             .ok_or_else(|| invalid("this is not a Keybearer package: make one with `keybearer tool pack`"))?;
-        let wire: Wire = rmp_serde::from_slice(body).map_err(|_| invalid("the package is cut short or damaged"))?;
+        let damaged = || invalid("the package is cut short or damaged");
+        let wire: Wire = rmp_serde::from_read(&mut body).map_err(|_| damaged())?;
+        if !body.is_empty() {
+            // What follows is covered by no signature.
+            return Err(damaged());
+        }
         let mut bundle = Self::unsigned(wire.component, wire.manifest)?;
         if let Some(signature) = wire.signature {
             let refused =

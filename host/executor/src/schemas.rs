@@ -17,6 +17,9 @@ const SCHEMA_BYTES_MAX: usize = 128 << 10;
 /// Memory for one compiled pattern (the regex crate's unit is bytes).
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
+/// The deepest nesting of a result: what common parsers still read (threats G18).
+const RESULT_DEPTH_MAX: usize = 127;
+
 /// The compiled schemas of a package.
 pub(crate) struct Schemas(HashMap<ToolName, Compiled>);
 
@@ -66,12 +69,10 @@ impl Schemas {
     pub(crate) fn check_result(&self, tool: &ToolName, text: &str) -> Result<(), Problem> {
         let compiled = self.0.get(tool).ok_or_else(Problem::not_found)?;
         let invalid = |what: String| Problem::new(Code::ResultInvalid, format!("tell the tool's author: {what}"));
-        let Some(schema) = &compiled.output else {
-            // Without a schema it must still be JSON: it is put into an answer as it stands.
-            return serde_json::from_str::<serde::de::IgnoredAny>(text)
-                .map(drop)
-                .map_err(|_| invalid("the result is not JSON".to_owned()));
-        };
+        // Without a schema it must still be JSON that every parser reads alike: it is put into an answer as it stands.
+        keybearer_contract::strict_json::check(text.as_bytes(), RESULT_DEPTH_MAX)
+            .map_err(|error| invalid(format!("the result is not JSON: {error}")))?;
+        let Some(schema) = &compiled.output else { return Ok(()) };
         let value: serde_json::Value =
             serde_json::from_str(text).map_err(|_| invalid("the result is not JSON".to_owned()))?;
         match schema.iter_errors(&value).next() {
