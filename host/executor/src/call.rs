@@ -114,11 +114,18 @@ impl Executor {
         let setup = CallSetup { limits, deadline, attempt: request.attempt, base_urls: base_urls(resolved) };
         let outlet = CallOutlet::new(Arc::clone(&shared));
         let instance = self.sandbox.instance(permit, &tool, outlet, setup);
-        let ended = instance.invoke(request.arguments).await;
-        let ended = scrub(ended, &shared);
-        let outcome = match ended.outcome {
-            Ok(result) => resolved.package.schemas.check_result(&request.tool.tool, &result).map(|()| result),
-            Err(stop) => Err(stop_problem(stop)),
+        let ended = tokio::select! {
+            biased;
+            ended = instance.invoke(request.arguments) => Some(scrub(ended, &shared)),
+            () = self.cut_off.cancelled() => None,
+        };
+        let (outcome, logs) = match ended {
+            None => (Err(Problem::new(Code::Cancelled, "the server went down: find out whether it acted")), Vec::new()),
+            Some(Clean { outcome: Err(stop), logs }) => (Err(stop_problem(stop)), logs),
+            Some(Clean { outcome: Ok(result), logs }) => {
+                let checked = resolved.package.schemas.check_result(&request.tool.tool, &result);
+                (checked.map(|()| result), logs)
+            }
         };
         let record = match &outcome {
             Ok(result) => CallOutcome { result_bytes: result.len() as u64, ..CallOutcome::default() },
@@ -135,7 +142,7 @@ impl Executor {
         };
         self.counters.call_ended(outcome.as_ref().err().map(|problem| problem.code));
         let receipt = entry.close(record).await.map_err(crate::ledger_problem)?;
-        answer(facts, outcome, ended.logs, &receipt)
+        answer(facts, outcome, logs, &receipt)
     }
 
     /// A granted credential without a usable version is found out before the tool runs, so that no

@@ -86,7 +86,10 @@ impl Outlet for CallOutlet {
     fn send(&self, request: GuestRequest) -> oneshot::Receiver<Result<Scrubbed, GuestFault>> {
         let (answer, waiting) = oneshot::channel();
         let shared = Arc::clone(&self.0);
+        // A stop waits for the outcome of every request, also of those that no guest waits for any more.
+        let running = shared.executor.running.token();
         tokio::spawn(async move {
+            let _running = running;
             // A guest that was stopped no longer waits; the dispatch has recorded its outcome all the same.
             drop(answer.send(shared.dispatch(request).await.map(Scrubbed)));
         });
@@ -160,6 +163,10 @@ impl Shared {
                 let outcome = DispatchOutcome::failed(Fault::Revoked, Delivery::MaybeSent);
                 Err((outcome, Stopped::Guest(GuestFault::Denied)))
             }
+            () = self.executor.cut_off.cancelled() => {
+                let outcome = DispatchOutcome::failed(Fault::Stopped, Delivery::MaybeSent);
+                Err((outcome, Stopped::Guest(GuestFault::Host { delivery: Delivery::MaybeSent })))
+            }
             answered = self.send(armed, vetted) => answered,
         };
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -188,9 +195,7 @@ impl Shared {
         };
         let slot = cleared.attach().and_then(|attach| attach.slot.clone());
         match self.executor.strongbox.lease(selected, &intent, UnixMillis::now()) {
-            Ok(lease) => {
-                keybearer_strongbox::place(cleared, intent, lease).map_err(|_| HOST_NOT_SENT.into())
-            }
+            Ok(lease) => keybearer_strongbox::place(cleared, intent, lease).map_err(|_| HOST_NOT_SENT.into()),
             Err(LeaseRefused::Unusable) => match slot {
                 Some(slot) => Err(Refusal::CredentialUnusable { slot }.into()),
                 None => Err(Refusal::Stale.into()),

@@ -31,6 +31,7 @@ use keybearer_store::StoreRefused;
 use keybearer_strongbox::MasterKey;
 use keybearer_strongbox::MasterKeyRefused;
 use keybearer_strongbox::Strongbox;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
@@ -204,6 +205,7 @@ impl Executor {
             tenant_defaults: config.tenant_defaults,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
+            cut_off: CancellationToken::new(),
         });
         executor.ledger.act(act::of_host(ActKind::ServerStarted, env!("CARGO_PKG_VERSION"))).await?;
         for setting in &config.dangerous {
