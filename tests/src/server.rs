@@ -32,6 +32,8 @@ pub struct ServerOptions {
     pub egress: String,
     /// Ranges that are not public and may be reached all the same; loopback, if none are named.
     pub allow_ranges: Option<Vec<String>>,
+    /// How long a stop waits, in ms, if not for as long as by default.
+    pub grace_ms: Option<u64>,
     /// Environment of the child, for the cases that set what must be ignored.
     pub environment: Vec<(String, String)>,
 }
@@ -298,6 +300,15 @@ impl Server {
         Ok(child.wait()?.success())
     }
 
+    /// Waits for it to end by itself: whether it went well.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub fn wait(&mut self) -> anyhow::Result<bool> {
+        let Some(mut child) = self.child.take() else { return Ok(true) };
+        Ok(child.wait()?.success())
+    }
+
     /// Kills it, as a crash would.
     ///
     /// # Errors
@@ -372,8 +383,9 @@ fn config(folder: &Path, home: &Path, built: &Built, options: &ServerOptions) ->
     let pins: String =
         options.pins.iter().map(|(name, port, address)| format!("\"{name}:{port}\" = \"{address}\"\n")).collect();
     let ranges = options.allow_ranges.clone().unwrap_or_else(|| vec!["127.0.0.0/8".to_owned()]);
+    let grace = options.grace_ms.map(|ms| format!("grace_ms = {ms}\n")).unwrap_or_default();
     format!(
-        "[server]\nfolder = {home:?}\nlisten = \"127.0.0.1:0\"\n\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
+        "[server]\nfolder = {home:?}\nlisten = \"127.0.0.1:0\"\n{grace}\n[admin]\nlisten = \"127.0.0.1:0\"\n\n\
          [packages]\ntrusted_signers = [\"{signer}\"]\n\n\
          [egress]\nextra_ca_files = [{ca:?}]\n{egress}\n[egress.dangerous]\nallow_ranges = {ranges:?}\n\n\
          [egress.dangerous.pin]\n{pins}\n{more}",

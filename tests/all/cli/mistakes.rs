@@ -1,0 +1,141 @@
+//! Mistakes that people make, one after the other: each is refused with a sentence that says what to do,
+//! and nothing is half-done.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use keybearer_tests::canary;
+use serde_json::Value;
+
+use super::Person;
+
+/// A refusal that must hold all of these words.
+fn says(refused: &str, words: &[&str]) {
+    for word in words {
+        assert!(refused.contains(word), "`{word}` is missing: {refused}");
+    }
+    assert!(!refused.contains("panicked") && !refused.contains("RUST_BACKTRACE"), "{refused}");
+}
+
+#[test]
+fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()> {
+    // If this failed, whoever mistypes would be left alone with it, or would find half of a thing made.
+    let person = Person::new()?;
+    says(&person.run(&["serve"])?.refused()?, &["keybearer.toml", "init"]);
+    says(&person.run(&["tenant", "list"])?.refused()?, &["keybearer.toml", "init"]);
+    person.init()?;
+    let token = std::fs::read(person.path("keybearer-data/operator.token"))?;
+    says(&person.run(&["init"])?.refused()?, &["exists", "nothing was changed"]);
+    assert_eq!(std::fs::read(person.path("keybearer-data/operator.token"))?, token);
+    person.edit("[server]", "[server]\nlisten_on = \"x\"")?;
+    says(&person.run(&["serve"])?.refused()?, &["listen_on", "keybearer.toml"]);
+    says(&person.run(&["doctor"])?.out, &["MEND", "listen_on"]);
+    person.edit("[server]\nlisten_on = \"x\"", "[server]")?;
+    person.edit("listen = \"127.0.0.1:0\"", "listen = \"0.0.0.0:0\"")?;
+    says(&person.run(&["serve"])?.refused()?, &["server.listen", "beyond loopback", "[server.tls]"]);
+    person.edit("listen = \"0.0.0.0:0\"", "listen = \"127.0.0.1:0\"")?;
+    // A port that nobody listens on.
+    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    person.edit("listen = \"127.0.0.1:0\"", &format!("listen = \"{free}\""))?;
+    std::fs::write(person.path("acme.token"), "kb_none")?;
+    std::fs::set_permissions(person.path("acme.token"), std::fs::Permissions::from_mode(0o644))?;
+    says(&person.as_tenant(&["tool", "list"])?.refused()?, &["chmod 600"]);
+    std::fs::set_permissions(person.path("acme.token"), std::fs::Permissions::from_mode(0o600))?;
+    says(&person.as_tenant(&["tool", "list"])?.refused()?, &["does not answer", "is the server running"]);
+    says(&person.run(&["credential", "list"])?.refused()?, &["--token-file", "keybearer token issue"]);
+
+    std::fs::write(person.path("acme.token.pem"), "no key")?;
+    says(&person.run(&["tool", "new", "Bad Name"])?.refused()?, &["a-z"]);
+    std::fs::create_dir(person.path("taken"))?;
+    says(&person.run(&["tool", "new", "taken"])?.refused()?, &["exists", "nothing was changed"]);
+    says(&person.run(&["tool", "new", "x", "--sdk", "/nowhere"])?.refused()?, &["guest SDK"]);
+    assert!(!person.path("x").exists(), "nothing is half-made");
+    says(&person.run(&["tool", "build", "taken"])?.refused()?, &["manifest.toml", "tool's folder"]);
+    says(&person.run(&["tool", "inspect", "acme.token"])?.refused()?, &["not a"]);
+    says(&person.run(&["tool", "sign", "acme.token", "--key-file", "acme.token.pem"])?.refused()?, &[]);
+    says(&person.run(&["tool", "keygen", "acme.token"])?.refused()?, &["exist"]);
+    says(&person.run(&["ledger", "verify"])?.refused()?, &["checkpoint.pub"]);
+    for wrong in [&["credential", "store", "x", "kb_in_argv"][..], &["nonsense"], &["call"], &["token", "issue"]] {
+        assert_eq!(person.run(wrong)?.status, Some(2), "{wrong:?} is wrongly asked");
+    }
+    let json = person.as_tenant(&["--json", "tool", "list"])?.refused()?;
+    assert!(serde_json::from_str::<Value>(&json)?["error"].is_string(), "{json}");
+    Ok(())
+}
+
+#[test]
+fn w10_mistakes_with_a_server_are_told_with_what_to_do() -> anyhow::Result<()> {
+    // If this failed, a wrong argument, an unsigned package or a blank credential would be met with silence or worse.
+    let mut person = Person::new()?;
+    person.init()?;
+    person.serve()?;
+    let echo = person.built.packages.join("echo.kbp").display().to_string();
+    says(&person.run(&["tool", "publish", &echo])?.refused()?, &["signature_refused", "packages.trusted_signers"]);
+    let manifest = "[package]\nname = \"echo\"\nversion = \"0.1.0\"\ndescription = \"d\"\n";
+    std::fs::write(person.path("unsigned.kbp"), person.built.pack_signed("echo", manifest, None)?)?;
+    says(&person.run(&["tool", "publish", "unsigned.kbp"])?.refused()?, &["not signed", "keybearer tool sign"]);
+    std::fs::write(person.path("garbage.kbp"), "garbage")?;
+    says(&person.run(&["tool", "publish", "garbage.kbp"])?.refused()?, &[]);
+    assert_eq!(person.run(&["--json", "tool", "list"])?.json()?["items"], Value::Array(Vec::new()));
+    person.stop()?;
+    let signer = person.built.signer.clone();
+    person.edit("trusted_signers = []", &format!("trusted_signers = [\"{signer}\"]"))?;
+    person.serve()?;
+    person.run(&["tool", "publish", &echo])?.good()?;
+    person.run(&["tool", "publish", &echo])?.good()?;
+    let older = manifest.replace("0.1.0", "0.0.9");
+    std::fs::write(person.path("older.kbp"), person.built.pack("echo", &older)?)?;
+    says(&person.run(&["tool", "publish", "older.kbp"])?.refused()?, &["conflict"]);
+    let listed = person.run(&["--json", "tool", "list"])?.json()?;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "twice the same is once: {listed}");
+    person.run(&["tenant", "create", "acme"])?.good()?;
+    says(&person.run(&["tenant", "create", "acme"])?.refused()?, &["conflict"]);
+    says(&person.run(&["tenant", "suspend", "nobody"])?.refused()?, &["there is no `nobody`"]);
+    let issue = |scope: &str| {
+        let out = if scope == "call" { "caller.token" } else { "acme.token" };
+        person.run(&["token", "issue", "--tenant", "acme", "--label", "x", "--scope", scope, "--out", out])
+    };
+    issue("call,credentials,grants,tokens,audit")?.good()?;
+    says(&issue("call,credentials,grants,tokens,audit")?.refused()?, &["exist"]);
+    issue("call")?.good()?;
+    let caller = |arguments: &[&str]| person.run(&[arguments, &["--token-file", "caller.token"]].concat());
+    says(&caller(&["credential", "list"])?.refused()?, &["forbidden", "credentials"]);
+
+    let echo = |arguments: &str| person.as_tenant(&["call", "echo.echo", "--args", arguments]);
+    says(&echo(r#"{"text": "x"}"#)?.refused()?, &["grant_missing", "keybearer grant add"]);
+    person.as_tenant(&["grant", "add", "echo"])?.good()?;
+    echo(r#"{"text": "x"}"#)?.good()?;
+    says(&echo("{text: x}")?.refused()?, &["no JSON"]);
+    says(&echo(r#"{"text": 5}"#)?.refused()?, &["invalid_arguments", "/text"]);
+    says(&person.as_tenant(&["call", "echo.shout"])?.refused()?, &["not_found"]);
+    let store = |name: &str, value: &str| {
+        let arguments = [
+            "credential",
+            "store",
+            name,
+            "--value-file",
+            "-",
+            "--owner",
+            "o",
+            "--justification",
+            "j",
+            "--token-file",
+            "acme.token",
+        ];
+        person.run_with(&arguments, value)
+    };
+    says(&store("blank", "")?.refused()?, &["credential_refused", "16 bytes"]);
+    let secret = canary("kept-");
+    let broken = store("broken", &format!("{secret}\nsecond line"))?.refused()?;
+    says(&broken, &["credential_refused"]);
+    assert!(!broken.contains(&secret), "{broken}");
+    store("kept", &secret)?.good()?;
+    says(&person.as_tenant(&["grant", "add", "echo", "--slot", "api", "--credential", "kept"])?.refused()?, &["slot"]);
+    says(
+        &person.as_tenant(&["grant", "add", "echo", "--slot", "api", "--credential", "lost"])?.refused()?,
+        &["`lost`"],
+    );
+    says(&person.as_tenant(&["grant", "add", "nothing"])?.refused()?, &["not_found"]);
+    says(&person.as_tenant(&["credential", "destroy", "kept", "1"])?.refused()?, &["conflict", "rotate or revoke"]);
+    says(&person.as_tenant(&["explain", "../x"])?.refused()?, &["no id"]);
+    Ok(())
+}
