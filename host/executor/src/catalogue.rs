@@ -27,6 +27,7 @@ use crate::schemas::Schemas;
 pub(crate) struct Catalogue {
     store: Arc<Store>,
     sandbox: Arc<Sandbox>,
+    revoked: Vec<String>,
     ready: RwLock<HashMap<Digest, Arc<Package>>>,
 }
 
@@ -44,15 +45,20 @@ pub(crate) struct Resolved {
 }
 
 impl Catalogue {
-    pub(crate) fn new(store: Arc<Store>, sandbox: Arc<Sandbox>) -> Self {
-        Self { store, sandbox, ready: RwLock::default() }
+    /// `revoked` are the signers whose packages run no more, though they are published and approved.
+    pub(crate) fn new(store: Arc<Store>, sandbox: Arc<Sandbox>, revoked: Vec<String>) -> Self {
+        Self { store, sandbox, revoked, ready: RwLock::default() }
+    }
+
+    fn is_open(&self, record: &PackageRecord, tenant: &TenantId) -> bool {
+        record.is_open_to(tenant) && !self.revoked.contains(&record.signer)
     }
 
     /// The versions of a package that a tenant may see, newest first. Unknown and not visible are the
     /// same empty answer.
     pub(crate) fn visible(&self, tenant: &TenantId, name: &PackageName) -> Vec<Arc<PackageRecord>> {
         let versions = self.store.versions(name);
-        versions.iter().filter(|record| record.is_open_to(tenant)).cloned().collect()
+        versions.iter().filter(|record| self.is_open(record, tenant)).cloned().collect()
     }
 
     /// What a call runs.
@@ -67,7 +73,7 @@ impl Catalogue {
         let versions = self.store.versions(&request.tool.package);
         let mut candidates = versions
             .iter()
-            .filter(|record| record.is_open_to(tenant))
+            .filter(|record| self.is_open(record, tenant))
             .filter(|record| request.package.is_none_or(|digest| digest == record.digest))
             .filter(|record| record.tools.iter().any(|tool| tool.name == request.tool.tool))
             .peekable();

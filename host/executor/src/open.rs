@@ -190,7 +190,7 @@ impl Executor {
             wait: QUEUE_WAIT,
         });
         let executor = Arc::new(Self {
-            catalogue: Catalogue::new(Arc::clone(&store), Arc::clone(&sandbox)),
+            catalogue: Catalogue::new(Arc::clone(&store), Arc::clone(&sandbox), config.signers.revoked.clone()),
             store,
             strongbox,
             ledger,
