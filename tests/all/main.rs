@@ -2,6 +2,7 @@
 //! that it shows; the first line of each says what would go wrong in the world if it failed.
 
 mod authority;
+mod binding;
 mod cli;
 mod egress;
 mod guests;
