@@ -37,6 +37,24 @@ pub struct CallSetup {
 }
 
 /// A fresh instance for one call. Nothing of the guest has run yet.
+///
+/// It serves one call:
+/// ```
+/// # use keybearer_sandbox::Ended;
+/// # use keybearer_sandbox::Instance;
+/// async fn once(instance: Instance) -> Ended {
+///     instance.invoke("{}".to_owned()).await
+/// }
+/// ```
+/// and never a second one:
+/// ```compile_fail,E0382
+/// # use keybearer_sandbox::Ended;
+/// # use keybearer_sandbox::Instance;
+/// async fn twice(instance: Instance) -> Ended {
+///     instance.invoke("{}".to_owned()).await;
+///     instance.invoke("{}".to_owned()).await
+/// }
+/// ```
 #[must_use]
 pub struct Instance {
     pub(crate) engine: Engine,

@@ -37,6 +37,6 @@ lacks!(keybearer_strongbox::MasterKey: Clone, std::fmt::Debug, std::fmt::Display
 lacks!(keybearer_strongbox::ScrubSet: Clone, std::fmt::Debug, std::fmt::Display, PartialEq, serde::Serialize);
 
 #[test]
-fn p8_what_must_not_be_said_does_not_compile() {
+fn types_that_carry_authority_do_not_let_go_of_it() {
     trybuild::TestCases::new().compile_fail("cases/*.rs");
 }
