@@ -7,7 +7,7 @@
 //! [`Raw`], which can only be scrubbed.
 //!
 //! The order of a dispatch is in the types: [`Strongbox::select`] opens nothing and names version and
-//! epoch for the ledger; the ledger's `Intent` is needed for [`Strongbox::lease`]; [`place`] spends
+//! epoch for the ledger; the ledger's `Intent` is needed for [`Strongbox::lease`]; [`place()`] spends
 //! cleared request, intent and lease, and makes the one thing that can be sent.
 
 mod accept;
