@@ -6,6 +6,7 @@ mod binding;
 mod cli;
 mod egress;
 mod guests;
+mod http;
 mod lifecycle;
 mod peers;
 mod promises;

@@ -38,6 +38,12 @@ impl Wire {
         self.stream.write_all(bytes).await.is_ok()
     }
 
+    /// Says that nothing more will be written.
+    pub async fn finish(&mut self) {
+        // One that has closed already is told nothing.
+        drop(self.stream.shutdown().await);
+    }
+
     /// The next answer on the connection.
     ///
     /// # Errors
