@@ -273,7 +273,6 @@ async fn g06_memories_and_tables_of_another_kind_or_of_all_the_world_are_refused
     ] {
         let written = Written { items: items.to_owned(), ..Written::default() };
         let reason = stage.refuse(&written.bytes()).await;
-        println!("{items}: {reason}");
         assert!(reason.to_lowercase().contains(word), "{items}: {reason}");
     }
     stage.control().await;

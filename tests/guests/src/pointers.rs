@@ -10,7 +10,6 @@ use keybearer_guest::prelude::*;
 #[link(wasm_import_module = "keybearer:tool/http@0.1.0")]
 unsafe extern "C" {
     #[link_name = "send"]
-    #[expect(clippy::too_many_arguments, reason = "the canonical ABI says so")]
     fn raw_send(
         method: u32,
         url: usize,
