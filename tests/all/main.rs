@@ -3,6 +3,7 @@
 
 mod authority;
 mod binding;
+mod canary;
 mod cli;
 mod egress;
 mod guests;
@@ -10,6 +11,7 @@ mod http;
 mod lifecycle;
 mod peers;
 mod promises;
+mod real_upstreams;
 mod scrubbing;
 mod tenants;
 mod tools;
