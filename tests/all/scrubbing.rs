@@ -44,7 +44,7 @@ async fn x01_x03_x04_x08_a_credential_in_every_placement_comes_back_in_no_claime
     let reflected = ledger.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let reflected = reflected.filter(|record| record["reflected"].as_u64().is_some_and(|count| count > 0)).count();
     assert_eq!(reflected as u64, answers);
-    let credentials: Vec<_> = stage.reflected().into_iter().map(|(host, value)| (host, value)).collect();
+    let credentials = stage.reflected();
     let values: Vec<_> = credentials.iter().map(|(host, value)| (*host, value.as_str())).collect();
     assert_eq!(Traces::of(&values)?.find(ledger.as_bytes()), None);
     Ok(())

@@ -285,7 +285,8 @@ async fn n35_salesforce_query_goes_to_the_instance_that_the_grant_names_and_to_n
         (&acme, &acme_upstream, &globex_upstream, &acme_token),
         (&globex, &globex_upstream, &acme_upstream, &globex_token),
     ] {
-        (upstream.forget(), other.forget());
+        upstream.forget();
+        other.forget();
         let answer = tenant.call("salesforce-query.query", query.clone()).await?;
         assert_eq!(answer.json()["result"], json!({"total": 1, "complete": true, "records": [{"Id": "001"}]}));
         assert_eq!(upstream.recorded()[0].header("authorization"), Some(format!("Bearer {token}").as_str()));
