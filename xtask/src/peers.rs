@@ -57,8 +57,10 @@ impl Peers {
     /// # Errors
     /// If no temporary folder can be made; a server that is missing is none.
     pub(crate) async fn start(place: &Place) -> anyhow::Result<Self> {
-        let pids = place.target.join("xtask/peers.pids");
-        stop_leftovers(&pids);
+        let pids = place.target.join("xtask/peers");
+        std::fs::create_dir_all(&pids)?;
+        stop_leftovers(&pids)?;
+        let pids = pids.join(std::process::id().to_string());
         let folder = tempfile::Builder::new().prefix("keybearer-peers-").tempdir()?;
         let mut peers = Self { running: Vec::new(), environment: Vec::new(), missing: Vec::new(), folder, pids };
         if let Err(because) = peers.start_all(place).await {
@@ -146,7 +148,6 @@ impl Peers {
         self.running.push(Child::start_aside(command)?);
         let pids = self.running.iter().filter_map(Child::id);
         let lines: String = pids.map(|pid| format!("{pid} {}\n", self.folder.path().display())).collect();
-        std::fs::create_dir_all(self.pids.parent().expect("the file lies in a folder"))?;
         Ok(std::fs::write(&self.pids, lines)?)
     }
 
@@ -200,16 +201,31 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Stops the servers of a run that was killed: those whose process id still belongs to a command that
-/// names the folder they were started in.
-fn stop_leftovers(pids: &Path) {
-    let Ok(text) = std::fs::read_to_string(pids) else { return };
-    for (pid, folder) in text.lines().filter_map(|line| line.split_once(' ')) {
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let ours = String::from_utf8_lossy(&command).contains(folder);
-        if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw).filter(|_| ours) {
-            // One that has ended meanwhile needs no signal.
-            let _ended = rustix::process::kill_process_group(pid, Signal::TERM);
+/// Stops the servers of runs that were killed: files named for a process that is gone, with lines for
+/// processes that still name the folder they were started in.
+fn stop_leftovers(runs: &Path) -> anyhow::Result<()> {
+    for run in std::fs::read_dir(runs)? {
+        let run = run?;
+        if command_line(&run.file_name().to_string_lossy()).contains("xtask") {
+            continue;
         }
+        let text = std::fs::read_to_string(run.path())?;
+        for (pid, folder) in text.lines().filter_map(|line| line.split_once(' ')) {
+            let ours = command_line(pid).contains(folder);
+            if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw).filter(|_| ours) {
+                // One that has ended meanwhile needs no signal.
+                let _ended = rustix::process::kill_process_group(pid, Signal::TERM);
+                // The folder may be gone; if it is not, it is in nobody's way.
+                drop(std::fs::remove_dir_all(folder));
+            }
+        }
+        std::fs::remove_file(run.path())?;
     }
+    Ok(())
+}
+
+/// The command line of a process; empty if there is none.
+fn command_line(pid: &str) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -27,8 +27,9 @@ pub(crate) async fn run(place: &Place, chosen: &[String]) -> anyhow::Result<()> 
     failures.extend(children::shown("run the tests", tests(place, &nextest, &peers, chosen)).await.err());
     if chosen.is_empty() {
         let mut examples = place.cargo();
-        examples.args(["test", "--workspace", "--doc", "--quiet"]);
-        failures.extend(children::shown("run the examples of the documentation", examples).await.err());
+        examples.args(["test", "--workspace", "--doc"]);
+        let log = place.log("examples");
+        failures.extend(children::logged("run the examples of the documentation", examples, &log).await.err());
     }
     let mut not_run = Vec::new();
     for missing in peers.missing() {

@@ -93,7 +93,9 @@ fn none(found: Vec<String>, what_to_do: &str) {
 
 #[test]
 fn every_rust_file_opens_by_saying_what_it_is_for() {
-    let silent = rust().filter(|source| !source.text.starts_with("//! "));
+    // What must not compile is one statement; it opens with the sentence that it shows.
+    let opening = |source: &Source| if source.path.starts_with("tests/types/cases/") { "//" } else { "//! " };
+    let silent = rust().filter(|source| !source.text.starts_with(opening(source)));
     none(silent.map(|source| source.path).collect(), "open the file with a paragraph, `//! ...`");
 }
 
