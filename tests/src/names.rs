@@ -48,9 +48,8 @@ impl NameServer {
     /// # Errors
     /// If loopback cannot be listened on.
     pub async fn start(answer: impl Fn(&str, usize) -> NameAnswer + Send + Sync + 'static) -> anyhow::Result<Self> {
-        let datagrams = UdpSocket::bind("127.0.0.1:0").await?;
+        let (datagrams, streams) = listen().await?;
         let address = datagrams.local_addr()?;
-        let streams = TcpListener::bind(address).await?;
         let asked = Arc::new(Mutex::new(Vec::new()));
         let shared = Arc::new(Shared { asked: Arc::clone(&asked), answer: Box::new(answer) });
         let also = Arc::clone(&shared);
@@ -110,6 +109,20 @@ impl Drop for NameServer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
+}
+
+/// A port that is free for both: one that the kernel chose for datagrams may be taken for streams.
+async fn listen() -> anyhow::Result<(UdpSocket, TcpListener)> {
+    const TRIES_MAX: usize = 64;
+    for _ in 0..TRIES_MAX {
+        let datagrams = UdpSocket::bind("127.0.0.1:0").await?;
+        match TcpListener::bind(datagrams.local_addr()?).await {
+            Ok(streams) => return Ok((datagrams, streams)),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    anyhow::bail!("no port is free for datagrams and for streams")
 }
 
 struct Shared {
