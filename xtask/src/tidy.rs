@@ -116,8 +116,10 @@ fn a_module_lies_beside_its_folder() {
 #[test]
 fn nothing_is_put_off_and_no_test_is_skipped() {
     let words = ["#[ignore", "todo!(", "unimplemented!(", "TODO", "FIXME", "XXX"];
-    let found =
-        sources().iter().filter(|source| !source.is_this()).flat_map(|source| source.lines_with(&words)).collect();
+    // That one looks for tests that do not run.
+    let looks = |source: &Source| source.is_this() || source.path == "tests/all/promises.rs";
+    let sources = sources();
+    let found = sources.iter().filter(|source| !looks(source)).flat_map(|source| source.lines_with(&words)).collect();
     none(found, "finish it, or write down what is not promised");
 }
 
