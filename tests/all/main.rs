@@ -10,6 +10,7 @@ mod egress;
 mod guests;
 mod http;
 mod idempotency;
+mod identity;
 mod ledger;
 mod lifecycle;
 mod peers;

@@ -86,6 +86,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        // An X509-SVID must say so (X509-SVID §4.3), and real leaves do.
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         for uri in uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into().context("not a URI")?));
         }
