@@ -26,6 +26,7 @@ use keybearer_sandbox::Ended;
 use keybearer_sandbox::Stop;
 use keybearer_store::IdempotentCall;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::CallRequest;
 use crate::Executor;
@@ -114,9 +115,13 @@ impl Executor {
         let setup = CallSetup { limits, deadline, attempt: request.attempt, base_urls: base_urls(resolved) };
         let outlet = CallOutlet::new(Arc::clone(&shared));
         let instance = self.sandbox.instance(permit, &tool, outlet, setup);
+        let span = tracing::debug_span!(
+            "call", tenant = %facts.tenant, run = %facts.run, call = %facts.call, tool = %facts.tool,
+            package = %facts.package, attempt = request.attempt
+        );
         let ended = tokio::select! {
             biased;
-            ended = instance.invoke(request.arguments) => Some(scrub(ended, &shared)),
+            ended = instance.invoke(request.arguments).instrument(span) => Some(scrub(ended, &shared)),
             () = self.cut_off.cancelled() => None,
         };
         let (outcome, logs) = match ended {

@@ -43,6 +43,7 @@ use keybearer_strongbox::ScrubSet;
 use keybearer_strongbox::Selected;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::Executor;
 use crate::catalogue;
@@ -88,11 +89,13 @@ impl Outlet for CallOutlet {
         let shared = Arc::clone(&self.0);
         // A stop waits for the outcome of every request, also of those that no guest waits for any more.
         let running = shared.executor.running.token();
-        tokio::spawn(async move {
+        let span = tracing::debug_span!("dispatch", tenant = %shared.facts.tenant, call = %shared.facts.call);
+        let dispatching = async move {
             let _running = running;
             // A guest that was stopped no longer waits; the dispatch has recorded its outcome all the same.
             drop(answer.send(shared.dispatch(request).await.map(Scrubbed)));
-        });
+        };
+        tokio::spawn(dispatching.instrument(span));
         waiting
     }
 }
