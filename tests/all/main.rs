@@ -17,5 +17,6 @@ mod peers;
 mod promises;
 mod real_upstreams;
 mod scrubbing;
+mod telemetry;
 mod tenants;
 mod tools;
