@@ -57,7 +57,8 @@ async fn c01_p6_killed_under_load_again_and_again_nothing_acknowledged_is_lost_o
         site.server.restart()?;
     }
     let client = site.server.public().bearing(&holder.tenant.token);
-    for key in tried.lock().clone() {
+    let tried = tried.lock().clone();
+    for key in tried {
         let answer = call(&client, &key).await?;
         if answered.lock().contains(&key) {
             assert_eq!(answer.json()["replayed"], true, "{key} was acknowledged: {}", answer.text());
