@@ -109,7 +109,7 @@ fn html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
-/// Searches for what is left of values: any piece of [`WINDOW_BYTES`], in any of the forms, in any case of
+/// Searches for what is left of values: any piece of `WINDOW_BYTES`, in any of the forms, in any case of
 /// letters, in the bytes as they are, without white space, and in what they decompress to.
 pub struct Traces {
     finder: AhoCorasick,
