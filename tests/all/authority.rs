@@ -184,6 +184,8 @@ struct Stage {
     /// Tokens that are good for nothing, by why.
     refused: Vec<(&'static str, String)>,
     echo: Vec<u8>,
+    /// The served document.
+    document: Value,
     _upstream: Upstream,
 }
 
@@ -237,6 +239,7 @@ impl Stage {
                 ("empty", String::new()),
             ],
             echo: built.bundle("echo")?,
+            document: server.public().get("/openapi.json").await?.json(),
             server,
             owner,
             stranger,
@@ -262,6 +265,34 @@ impl Stage {
             Value::Null => client.send(row.method, &path, &[], Vec::new()).await,
             body => client.post(&path, &body).await,
         }
+    }
+
+    /// Holds what was sent and what came back against the document.
+    fn assert_documented(&self, row: &Row, answer: &Answer) -> anyhow::Result<()> {
+        let operation = &self.document["paths"][row.path][row.method.to_lowercase()];
+        let body = self.body(row);
+        if !body.is_null() {
+            self.assert_fits(&operation["requestBody"]["content"]["application/json"]["schema"], &body, row)?;
+        }
+        let documented = match operation["responses"].get(answer.status.to_string()) {
+            Some(response) => &response["content"]["application/json"],
+            None => &operation["responses"]["default"]["content"]["application/problem+json"],
+        };
+        match documented.get("schema") {
+            Some(schema) => self.assert_fits(schema, &answer.json(), row),
+            None => Ok(()),
+        }
+    }
+
+    fn assert_fits(&self, schema: &Value, value: &Value, row: &Row) -> anyhow::Result<()> {
+        anyhow::ensure!(schema.is_object(), "{}: nothing is documented", row.name);
+        let mut whole = schema.clone();
+        whole["components"] = self.document["components"].clone();
+        let validator = jsonschema::validator_for(&whole).map_err(|error| anyhow::anyhow!("{}: {error}", row.name))?;
+        anyhow::ensure!(!validator.is_valid(&json!(5)), "{}: the schema allows anything", row.name);
+        let errors: Vec<_> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+        anyhow::ensure!(errors.is_empty(), "{}: {errors:?}: {value}", row.name);
+        Ok(())
     }
 
     fn body(&self, row: &Row) -> Value {
@@ -438,9 +469,11 @@ async fn who_may_ask_is_answered(stage: &Stage) -> anyhow::Result<()> {
             if row.subject != Subject::Nothing {
                 let missing = stage.ask(row, &client, About::Missing).await?;
                 assert_problem(&missing, "not_found", row.name);
+                stage.assert_documented(row, &missing)?;
             }
             let answer = stage.ask(row, &client, About::Owners).await?;
             assert_eq!(answer.status, row.right, "{}: {}", row.name, answer.text());
+            stage.assert_documented(row, &answer)?;
         }
     }
     Ok(())
