@@ -85,15 +85,19 @@ pub(crate) async fn answer(
     };
     let name = route.map_or("none", |route| route.name);
     let span = tracing::debug_span!("request", route = name, status = tracing::field::Empty);
-    let closes = request.headers().contains_key(http::header::TRANSFER_ENCODING);
-    let outcome = handle(&app, found, &peer, request).instrument(span.clone()).await;
+    let head = check_head(&request);
+    // Whoever stands in front of us may have framed this request otherwise (threats H04): nothing that follows
+    // on its connection is taken for another request.
+    let closes = head.is_err() || request.headers().contains_key(http::header::TRANSFER_ENCODING);
+    let outcome = match head {
+        Ok(()) => handle(&app, found, &peer, request).instrument(span.clone()).await,
+        Err(problem) => Err(problem),
+    };
     let mut response = match outcome {
         Ok(reply) => reply.into_response(),
         Err(problem) => problem::respond(&problem, side),
     };
     if closes {
-        // Whoever stands in front of us may have framed this request otherwise (threats H04): nothing
-        // that follows on this connection is taken for another request.
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }
     span.record("status", response.status().as_u16());
@@ -102,7 +106,6 @@ pub(crate) async fn answer(
 }
 
 async fn handle(app: &Arc<App>, found: Found, peer: &Peer, request: Request<Incoming>) -> Result<Reply, Problem> {
-    check_head(&request)?;
     let (route, parameters) = match found {
         Found::Route(route, parameters) => (route, parameters),
         Found::OtherMethods(methods) => {
