@@ -220,11 +220,15 @@ fn scrub(ended: Ended, shared: &Shared) -> Clean {
         Err(Stop::Trap { kind, message }) => Err(Stop::Trap { kind, message: scrubbed(message) }),
         Err(other) => Err(other),
     };
-    let logs = ended
+    let mut logs: Vec<LogView> = ended
         .logs
         .into_iter()
         .map(|line| LogView { level: line.level.as_str().to_owned(), message: scrubbed(line.message) })
         .collect();
+    if ended.dropped_logs > 0 {
+        let message = format!("{} more lines were dropped: the limit `log_bytes` was reached", ended.dropped_logs);
+        logs.push(LogView { level: "warn".to_owned(), message });
+    }
     Clean { outcome, logs }
 }
 

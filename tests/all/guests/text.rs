@@ -30,6 +30,8 @@ pub(super) async fn g15_a_flood_of_log_lines_is_capped() {
         assert_eq!(answer.status, 200, "{lines} x {bytes}: {}", answer.text());
         let body = answer.json();
         let logs = body["logs"].as_array().expect("the lines");
+        let (last, logs) = logs.split_last().expect("a last line");
+        assert!(last["message"].as_str().is_some_and(|text| text.contains("dropped")), "it says so: {last}");
         let kept: usize = logs.iter().map(|line| line["message"].as_str().map_or(0, str::len)).sum();
         assert!(kept <= 16 << 10, "{lines} x {bytes}: {kept} bytes were kept");
         assert!((1..=600).contains(&logs.len()), "{lines} x {bytes}: {} lines were kept", logs.len());
