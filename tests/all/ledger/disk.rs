@@ -102,8 +102,10 @@ async fn a06_p6_on_a_full_disk_nothing_is_sent_and_room_is_all_that_it_needs() -
     let verified = site.server.cli(&["ledger", "verify"], b"")?;
     assert!(verified.0, "{verified:?}");
     let records = site.ledger()?;
-    let resumed = records.iter().find(|record| record["kind"] == "resumed").expect("the gap is recorded");
-    assert!(resumed["refused"].as_u64().is_some_and(|refused| refused >= 20), "{resumed}");
+    // A background write may find a last free page in between: then there are two gaps, and each is recorded.
+    let gaps: Vec<_> = records.iter().filter(|record| record["kind"] == "resumed").collect();
+    let refused: u64 = gaps.iter().filter_map(|gap| gap["refused"].as_u64()).sum();
+    assert!(refused >= 20, "{gaps:?}");
     site.server.stop()?;
     site.server.restart()?;
     assert!(site.server.cli(&["ledger", "verify"], b"")?.0);
