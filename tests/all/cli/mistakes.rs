@@ -137,5 +137,40 @@ fn w10_mistakes_with_a_server_are_told_with_what_to_do() -> anyhow::Result<()> {
     says(&person.as_tenant(&["grant", "add", "nothing"])?.refused()?, &["not_found"]);
     says(&person.as_tenant(&["credential", "destroy", "kept", "1"])?.refused()?, &["conflict", "rotate or revoke"]);
     says(&person.as_tenant(&["explain", "../x"])?.refused()?, &["no id"]);
+    the_rest_of_the_commands(&person)
+}
+
+/// Commands that no other case needs: each does what it says.
+fn the_rest_of_the_commands(person: &Person) -> anyhow::Result<()> {
+    std::fs::write(person.path("args.json"), r#"{"text": "from a file"}"#)?;
+    let call =
+        ["--json", "call", "echo.echo", "--args-file", "args.json", "--idempotency", "k", "--timeout-ms", "9000"];
+    assert_eq!(person.as_tenant(&call)?.json()?["replayed"], false);
+    let again = person.as_tenant(&call)?.json()?;
+    assert_eq!((&again["replayed"], &again["result"]["text"]), (&true.into(), &"from a file".into()));
+    let rotated = person.run(&["--json", "operator", "rotate-master-key"])?.json()?;
+    assert_eq!(rotated["rotated"], true);
+    let tokens = person.as_tenant(&["--json", "token", "list"])?.json()?;
+    let caller = tokens["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|token| token["scopes"].as_array().map(Vec::len) == Some(1));
+    let id = caller.and_then(|token| token["id"].as_str()).unwrap_or_default().to_owned();
+    person.as_tenant(&["token", "revoke", &id])?.good()?;
+    let refused = person.run(&["tool", "list", "--token-file", "caller.token"])?.refused()?;
+    says(&refused, &["does not take this token", "--token-file"]);
+    person.run(&["tenant", "suspend", "acme"])?.good()?;
+    says(&person.as_tenant(&["tool", "list"])?.refused()?, &["does not take this token"]);
+    person.run(&["tenant", "activate", "acme"])?.good()?;
+    let listed = person.run(&["--json", "tool", "list"])?.json()?;
+    let digest = listed["items"][0]["digest"].as_str().unwrap_or_default().to_owned();
+    person.run(&["tool", "withdraw", &digest])?.good()?;
+    says(&person.as_tenant(&["call", "echo.echo", "--args", r#"{"text": "x"}"#])?.refused()?, &["not_found"]);
+    let grants = person.as_tenant(&["--json", "grant", "list"])?.json()?;
+    let grant = grants["items"][0]["id"].as_str().unwrap_or_default().to_owned();
+    person.as_tenant(&["grant", "remove", &grant])?.good()?;
+    let left = person.as_tenant(&["--json", "grant", "list"])?.json()?;
+    assert_eq!(left["items"], Value::Array(Vec::new()), "{left}");
     Ok(())
 }
