@@ -9,6 +9,7 @@ pub(crate) mod server;
 use std::sync::Arc;
 
 use wasmtime::Config;
+use wasmtime::Enabled;
 use wasmtime::Engine;
 use wasmtime::PoolingAllocationConfig;
 use wasmtime::Store;
@@ -96,6 +97,7 @@ fn config() -> Config {
         .max_memory_size(64 << 20)
         .linear_memory_keep_resident(256 << 10)
         .table_keep_resident(16 << 10)
+        .pagemap_scan(Enabled::Auto)
         .decommit_batch_size(16);
     let mut config = Config::new();
     config
