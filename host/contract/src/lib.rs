@@ -53,4 +53,5 @@ pub use name::TenantName;
 pub use name::ToolName;
 pub use name::ToolRef;
 pub use problem::Code;
+pub use problem::Logged;
 pub use problem::Problem;

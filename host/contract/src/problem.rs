@@ -127,23 +127,43 @@ pub struct Problem {
     pub detail: String,
     /// JSON pointer (RFC 6901) into the arguments, where they are what is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pointer: Option<String>,
+    pub pointer: Option<Box<str>>,
     /// The limit that was reached and its value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<(String, u64)>,
+    pub limit: Option<(Box<str>, u64)>,
     /// The call, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<crate::CallId>,
     /// Seconds after which to try again (RFC 9110 §10.2.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
+    /// What the tool logged before it failed: scrubbed, and within the call's `log_bytes`.
+    #[serde(default, skip_serializing_if = "<[Logged]>::is_empty")]
+    pub logs: Box<[Logged]>,
+}
+
+/// A line that a tool logged, as its caller may see it: one line, escaped and scrubbed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logged {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The line.
+    pub message: String,
 }
 
 impl Problem {
     /// A problem with a sentence that says what to do.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), pointer: None, limit: None, call: None, retry_after_s: None }
+        Self {
+            code,
+            detail: detail.into(),
+            pointer: None,
+            limit: None,
+            call: None,
+            retry_after_s: None,
+            logs: Box::default(),
+        }
     }
 
     /// The one answer for everything that is not there or not the caller's.
@@ -155,14 +175,14 @@ impl Problem {
     /// Says which limit was reached.
     #[must_use]
     pub fn at_limit(mut self, name: &str, value: u64) -> Self {
-        self.limit = Some((name.to_owned(), value));
+        self.limit = Some((name.into(), value));
         self
     }
 
     /// Says where in the arguments it is.
     #[must_use]
     pub fn at_pointer(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        self.pointer = Some(pointer.into().into_boxed_str());
         self
     }
 }

@@ -10,6 +10,7 @@ use keybearer_contract::CallId;
 use keybearer_contract::Code;
 use keybearer_contract::Digest;
 use keybearer_contract::Limits;
+use keybearer_contract::Logged;
 use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::ToolRef;
@@ -136,7 +137,7 @@ impl Executor {
             Ok(result) => CallOutcome { result_bytes: result.len() as u64, ..CallOutcome::default() },
             Err(problem) => CallOutcome {
                 problem: Some(problem.code),
-                limit: problem.limit.as_ref().map(|(name, _)| name.clone()),
+                limit: problem.limit.as_ref().map(|(name, _)| name.to_string()),
                 ..CallOutcome::default()
             },
         };
@@ -166,7 +167,8 @@ impl Executor {
     }
 }
 
-/// The one way to an answer: a result, or a problem that names its call, and a receipt for either.
+/// The one way to an answer: a result, or a problem that names its call, what the tool logged with either,
+/// and a receipt for either.
 fn answer(
     facts: Facts,
     outcome: Result<String, Problem>,
@@ -185,6 +187,7 @@ fn answer(
         }),
         Err(mut problem) => {
             problem.call = Some(facts.call);
+            problem.logs = logs.into_iter().map(|line| Logged { level: line.level, message: line.message }).collect();
             Err(problem)
         }
     }

@@ -6,6 +6,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::GrantId;
 use keybearer_contract::Limits;
+use keybearer_contract::Logged;
 use keybearer_contract::PackageName;
 use keybearer_contract::RunId;
 use keybearer_contract::SlotName;
@@ -52,6 +53,12 @@ pub struct LogView {
     pub level: String,
     /// The line, escaped and scrubbed.
     pub message: String,
+}
+
+impl From<&Logged> for LogView {
+    fn from(line: &Logged) -> Self {
+        Self { level: line.level.clone(), message: line.message.clone() }
+    }
 }
 
 /// A new credential, its value apart.

@@ -139,7 +139,7 @@ async fn waiting_ends_and_says_whether_the_tenant_or_the_server_is_full() {
     let (small, large) = (tenant(1), tenant(10));
     let _held = place(&quotas, &small);
     let problem = quotas.admit(&small).await.err().expect("in vain");
-    assert_eq!((problem.code, problem.limit), (Code::RateLimited, Some(("concurrent_calls".to_owned(), 1))));
+    assert_eq!((problem.code, problem.limit), (Code::RateLimited, Some(("concurrent_calls".into(), 1))));
     let _rest = place(&quotas, &large);
     let problem = quotas.admit(&large).await.err().expect("in vain");
     assert_eq!((problem.code, problem.retry_after_s), (Code::Overloaded, Some(1)));
@@ -174,7 +174,7 @@ fn a_rate_lets_a_seconds_calls_in_at_once_and_then_one_at_a_time() {
     assert_eq!(admitted(60_000), 10);
     let Err(problem) = quotas.enter(&acme, start + Duration::from_millis(60_000)) else { panic!("let in") };
     assert_eq!((problem.code, problem.retry_after_s), (Code::RateLimited, Some(1)));
-    assert_eq!(problem.limit, Some(("calls_per_second".to_owned(), 10)));
+    assert_eq!(problem.limit, Some(("calls_per_second".into(), 10)));
     let slow = TenantRecord { calls_per_second: 1, ..tenant(1000) };
     assert!(quotas.enter(&slow, start).is_ok() && quotas.enter(&slow, start).is_err());
     assert!(quotas.enter(&TenantRecord { calls_per_second: 0, ..tenant(1) }, start).is_err());

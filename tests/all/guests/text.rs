@@ -116,6 +116,52 @@ pub(super) async fn g19_what_a_guest_says_at_its_end_is_one_short_line() {
     stage.control().await;
 }
 
+// What a tool logged before it failed is what its author needs most; what he logged of an answer must
+// not be the way out for a credential.
+#[tokio::test]
+pub(super) async fn g15_a_failed_call_has_its_log_lines_in_its_problem() {
+    let stage = Stage::start().await;
+    let ask = json!({"method": "POST", "url": "https://upstream.test/log", "body": "of-the-guest"});
+    for (guest, code) in [("trap_text", "tool_trapped"), ("failed_text", "tool_failed")] {
+        let arguments = json!({"text": "the end", "times": 1, "ask": ask, "log": true});
+        let call = json!({"tool": format!("hostile.{guest}"), "arguments": arguments});
+        let answer = stage.alice.client.post("/v1/calls", &call).await.expect("an answer");
+        assert_eq!(answer.code(), code, "{}", answer.text());
+        let body = answer.json();
+        let logs = body["logs"].as_array().unwrap_or_else(|| panic!("{guest}: no lines: {body}"));
+        let message = logs[0]["message"].as_str().expect("a message");
+        assert_eq!(logs[0]["level"], "warn", "{guest}: {body}");
+        // Who panics has his last words logged by the SDK, too.
+        assert_eq!(logs.len(), if guest == "trap_text" { 2 } else { 1 }, "{guest}: {body}");
+        assert!(message.contains("of-the-guest") && message.contains("the end"), "{guest}: {message}");
+        assert!(is_one_line(message) && !answer.text().contains(&stage.secret), "{guest}: {message}");
+        // Whoever submits MessagePack hears the same: a problem is JSON in either case.
+        let packed = rmp_serde::to_vec_named(&call).expect("plain data");
+        let headers = [("content-type", "application/msgpack"), ("accept", "application/msgpack")];
+        let answer = stage.alice.client.send("POST", "/v1/calls", &headers, packed).await.expect("an answer");
+        assert_eq!(answer.json()["logs"].as_array().map(Vec::len), Some(logs.len()), "{guest}: {}", answer.text());
+    }
+    let flood = json!({"text": "x".repeat(100), "times": 1000, "log": true});
+    let body = stage.call("failed_text", flood).await.json();
+    let logs = body["logs"].as_array().expect("the lines");
+    let kept: usize = logs.iter().map(|line| line["message"].as_str().map_or(0, str::len)).sum();
+    assert!((1 << 10..=17 << 10).contains(&kept), "within the manifest's log_bytes: {kept}");
+    let document = stage.server.admin().get("/openapi.json").await.expect("an answer").json();
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas["Problem"]["properties"]["logs"].is_object() && schemas["LogView"].is_object(), "{schemas}");
+    // The command line shows them above its own sentence.
+    let token = stage.server.folder().join("alice.token");
+    std::fs::write(&token, &stage.alice.token).expect("a file");
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("a mode");
+    let token = token.display().to_string();
+    let said = r#"{"text": "the end", "times": 1, "log": true}"#;
+    let arguments = ["call", "hostile.failed_text", "--args", said, "--token-file", &token];
+    let (well, _, shown) = stage.server.cli(&arguments, b"").expect("it starts");
+    let place = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no `{text}`: {shown}"));
+    assert!(!well && place("warn: the end") < place("tool_failed"), "{shown}");
+    stage.control().await;
+}
+
 /// Whether these bytes stand in a file of the folder.
 fn anywhere(folder: &std::path::Path, bytes: &[u8]) -> bool {
     std::fs::read_dir(folder).expect("the folder").any(|entry| {

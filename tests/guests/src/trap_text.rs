@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// What to ask first; the answer is part of the text.
     #[serde(default)]
     ask: Option<wire::Said>,
+    /// Whether the text is logged as well.
+    #[serde(default)]
+    log: bool,
 }
 
 impl Args {
@@ -23,6 +26,9 @@ impl Args {
         if let Some(said) = self.ask {
             let heard = wire::send(said)?;
             text.insert_str(0, &String::from_utf8_lossy(&wire::everything(&heard)));
+        }
+        if self.log {
+            log::write(log::Level::Warn, &text);
         }
         Ok(text)
     }

@@ -13,6 +13,7 @@ use http_body_util::Full;
 use keybearer_contract::Code;
 use keybearer_contract::Party;
 use keybearer_contract::Problem;
+use keybearer_executor::LogView;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -48,6 +49,9 @@ pub(crate) struct ProblemBody {
     /// The limit that was reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<LimitBody>,
+    /// What the tool of a failed call logged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) logs: Vec<LogView>,
 }
 
 /// A limit that was reached.
@@ -114,8 +118,9 @@ impl ProblemBody {
             code,
             party: code.party(),
             instance,
-            pointer: problem.pointer.clone(),
-            limit: problem.limit.as_ref().map(|(name, value)| LimitBody { name: name.clone(), value: *value }),
+            pointer: problem.pointer.as_deref().map(str::to_owned),
+            limit: problem.limit.as_ref().map(|(name, value)| LimitBody { name: name.to_string(), value: *value }),
+            logs: problem.logs.iter().map(LogView::from).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::cli::Global;
+use crate::cli::client::Refused;
 use crate::cli::output::Output;
 use crate::cli::target;
 
@@ -70,7 +71,15 @@ impl Call {
         let headers: Vec<(&str, &str)> =
             self.idempotency.as_deref().map(|key| ("idempotency-key", key)).into_iter().collect();
         let body = Bytes::from(serde_json::to_vec(&body)?);
-        let answer = global.tenant()?.send(Method::POST, "/v1/calls", "application/json", body, &headers).await?;
+        let answered = global.tenant()?.send(Method::POST, "/v1/calls", "application/json", body, &headers).await;
+        if let Err(error) = &answered
+            && let Some(Refused(problem)) = error.downcast_ref::<Refused>()
+            && !output.json
+        {
+            // Before the sentence that says why it failed: an author finds his own lines above it.
+            problem.logs.iter().for_each(|line| eprintln!("{}: {}", line.level, line.message));
+        }
+        let answer = answered?;
         if output.json {
             output.show(&answer, &[]);
             return Ok(());
