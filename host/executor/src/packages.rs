@@ -155,7 +155,9 @@ async fn describe(sandbox: &Sandbox, bundle: &Bundle) -> Result<(Vec<ToolDescrip
     let wasi = &bundle.manifest().wasi;
     let loaded = sandbox.load(&bundle.digest(), bundle.component(), wasi).await;
     let tool = loaded.map_err(|refused| refuse(refused.to_string()))?;
-    let tools = sandbox.describe(&tool).await.map_err(|why| refuse(format!("`describe` failed: {why}")))?;
+    let limits = &bundle.manifest().limits;
+    let tools =
+        sandbox.describe(&tool, limits).await.map_err(|why| refuse(format!("the component is refused: {why}")))?;
     Schemas::compile(&tools)?;
     let findings = keybearer_contract::check_description(bundle.manifest(), &tools);
     Ok((tools, findings))

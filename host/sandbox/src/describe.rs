@@ -43,6 +43,20 @@ pub enum DescribeFailed {
     /// What it says is not of the shape that it must have. One escaped sentence.
     #[error("`describe` is refused: {0}")]
     Malformed(String),
+    /// It begins with more than its calls may have: each of them would fail.
+    #[error(
+        "it begins with {begins} {what}, and `{name}` is {limit}: build it with less, or raise `{name}` in its manifest"
+    )]
+    TooLarge {
+        /// What there is too much of, in words.
+        what: &'static str,
+        /// The field of [`Limits`].
+        name: &'static str,
+        /// What a fresh instance has.
+        begins: u64,
+        /// What holds for a call: the least of the manifest's limit and the ceiling.
+        limit: u64,
+    },
 }
 
 impl DescribeFailed {
@@ -55,7 +69,9 @@ pub(crate) async fn describe(
     engine: &Engine,
     tool: &Tool,
     ceilings: Limits,
+    manifest: &Limits,
 ) -> Result<Vec<ToolDescription>, DescribeFailed> {
+    let of_calls = ceilings.min(*manifest);
     let limits = Limits {
         cpu_ms: ceilings.cpu_ms.min(CPU_MS),
         hostcall_fuel: ceilings.hostcall_fuel.min(ALL_BYTES_MAX),
@@ -65,19 +81,42 @@ pub(crate) async fn describe(
     let meter = Arc::new(Meter::new());
     let call = Call { id: None, deadline, attempt: 1, base_urls: Vec::new() };
     let mut store = store(engine, State::new(tool, limits, None, call, Arc::clone(&meter)));
-    match within(deadline, &meter, run(tool, &mut store)).await {
+    let described = within(deadline, &meter, run(tool, &mut store, &of_calls)).await;
+    match described {
         None => Err(DescribeFailed::Stopped(Stop::Timeout)),
         Some(Err(error)) => Err(DescribeFailed::Stopped(classify(&error, &limits, store.data().limiter.refused()))),
-        Some(Ok(tools)) if tools.len() > TOOLS_MAX => {
+        Some(Ok(Err(too_large))) => Err(too_large),
+        Some(Ok(Ok(tools))) if tools.len() > TOOLS_MAX => {
             Err(DescribeFailed::malformed(format!("it names more than {TOOLS_MAX} tools")))
         }
-        Some(Ok(tools)) => tools.into_iter().map(parse).collect(),
+        Some(Ok(Ok(tools))) => tools.into_iter().map(parse).collect(),
     }
 }
 
-async fn run(tool: &Tool, store: &mut Store<State>) -> wasmtime::Result<Vec<types::Tool>> {
-    let instance = tool.pre().instantiate_async(&mut *store).await?;
-    instance.call_describe(&mut *store).await
+type Described = Result<Vec<types::Tool>, DescribeFailed>;
+
+async fn run(tool: &Tool, store: &mut Store<State>, of_calls: &Limits) -> wasmtime::Result<Described> {
+    let instance = tool.pre().instantiate_async(&mut *store).await;
+    let limiter = &store.data().limiter;
+    // What has no room even within the ceilings failed already: it is refused with both numbers, too.
+    let begins = if instance.is_ok() { limiter.has() } else { limiter.asked() };
+    if let Err(too_large) = begins_within(begins, of_calls) {
+        return Ok(Err(too_large));
+    }
+    Ok(Ok(instance?.call_describe(&mut *store).await?))
+}
+
+/// Whether a fresh instance, with all of its memories and tables together, has room within a call's limits.
+fn begins_within((memory, table): (u64, u64), of_calls: &Limits) -> Result<(), DescribeFailed> {
+    for (what, name, begins, limit) in [
+        ("bytes of memory", "memory_bytes", memory, of_calls.memory_bytes),
+        ("elements of tables", "table_elements", table, of_calls.table_elements),
+    ] {
+        if begins > limit {
+            return Err(DescribeFailed::TooLarge { what, name, begins, limit });
+        }
+    }
+    Ok(())
 }
 
 fn parse(tool: types::Tool) -> Result<ToolDescription, DescribeFailed> {

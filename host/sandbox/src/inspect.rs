@@ -51,6 +51,9 @@ const OWN: [&str; 4] = [
     "keybearer:tool/types@0.1.0",
 ];
 
+/// What their names begin with.
+const OWN_PACKAGE: &str = "keybearer:tool/";
+
 /// What every component begins with; compiled code is an ELF file instead.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -212,6 +215,15 @@ impl Look<'_> {
         if !name.contains(':') && matches!(import.ty, ComponentTypeRef::Type(_)) {
             // `use types.{tool}` in the world: a name for a type, not a thing.
             return Ok(());
+        }
+        if let Some((interface, found)) = name.strip_prefix(OWN_PACKAGE).and_then(|rest| rest.split_once('@'))
+            && OWN.iter().any(|own| own[OWN_PACKAGE.len()..].split('@').next() == Some(interface))
+        {
+            let wanted = OWN[0].split('@').next_back().unwrap_or_default();
+            return refuse(format!(
+                "it imports `{name}`: it is made for version {found} of `keybearer:tool`, and this host speaks {wanted}; \
+                 build it with the guest SDK of {wanted}"
+            ));
         }
         self.imports_wasi = true;
         wasi::admit(name, self.asked).map_err(ComponentRefused::new)

@@ -18,8 +18,10 @@ pub(crate) struct Limiter {
     memory_max: usize,
     memory: usize,
     memory_peak: usize,
+    memory_asked: usize,
     table_max: usize,
     table: usize,
+    table_asked: usize,
     refused: Refused,
 }
 
@@ -30,14 +32,26 @@ impl Limiter {
             memory_max: size(limits.memory_bytes),
             memory: 0,
             memory_peak: 0,
+            memory_asked: 0,
             table_max: size(limits.table_elements),
             table: 0,
+            table_asked: 0,
             refused: Refused::Nothing,
         }
     }
 
     pub(crate) fn memory_peak(&self) -> u64 {
         self.memory_peak as u64
+    }
+
+    /// Bytes of memory and elements of tables that the store has.
+    pub(crate) fn has(&self) -> (u64, u64) {
+        (self.memory as u64, self.table as u64)
+    }
+
+    /// The most of both that was asked for, whether it was given or not.
+    pub(crate) fn asked(&self) -> (u64, u64) {
+        (self.memory_asked as u64, self.table_asked as u64)
     }
 
     pub(crate) fn refused(&self) -> Refused {
@@ -58,6 +72,7 @@ impl ResourceLimiter for Limiter {
         }
         let more = desired.saturating_sub(current);
         let total = self.memory.saturating_add(more);
+        self.memory_asked = self.memory_asked.max(total);
         if total > self.memory_max {
             self.refused = Refused::Memory;
             return Ok(false);
@@ -78,6 +93,7 @@ impl ResourceLimiter for Limiter {
         }
         let more = desired.saturating_sub(current);
         let total = self.table.saturating_add(more);
+        self.table_asked = self.table_asked.max(total);
         if total > self.table_max {
             self.refused = Refused::Table;
             return Ok(false);

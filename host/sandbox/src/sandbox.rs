@@ -86,12 +86,13 @@ impl Sandbox {
         self.loader.load(digest, component, wasi).await
     }
 
-    /// Asks a package what it holds, in a fresh instance without a way out: every request is denied.
+    /// Asks a package what it holds, in a fresh instance without a way out: every request is denied. `limits`
+    /// are its manifest's: what does not even begin within them is refused.
     ///
     /// # Errors
     /// [`DescribeFailed`].
-    pub async fn describe(&self, tool: &Tool) -> Result<Vec<ToolDescription>, DescribeFailed> {
-        describe::describe(&self.engine, tool, self.ceilings).await
+    pub async fn describe(&self, tool: &Tool, limits: &Limits) -> Result<Vec<ToolDescription>, DescribeFailed> {
+        describe::describe(&self.engine, tool, self.ceilings, limits).await
     }
 
     /// Makes a fresh instance for one call. The permit is spent.

@@ -27,7 +27,7 @@ pub enum Stop {
     #[error("the tool failed: {0}")]
     Failed(String),
     /// The guest broke off.
-    #[error("the tool trapped: {message}")]
+    #[error("the tool trapped: {}: {message}", .kind.as_str())]
     Trap {
         /// Which kind.
         kind: TrapKind,

@@ -181,17 +181,17 @@ async fn g05_many_memories_and_tables_count_together() {
         before: format!("(core module $other {items}) (core instance (instantiate $other))"),
         ..Written::default()
     };
-    // 2 x 10 MiB, where the manifest allows 16 MiB. Publishing asks only for the operator's ceiling.
+    // 2 x 10 MiB, where the manifest allows 16 MiB: every call would fail, so it is not published.
     let mut two = other("(memory 160)");
     two.memory = "(memory (export \"memory\") 160)".to_owned();
-    stage.accept("memories", &two.bytes()).await;
-    let answer = stage.alice.call("memories.run", json!({})).await.expect("an answer");
-    assert_eq!(limit(&answer), "memory_bytes");
+    let reason = stage.refuse(&two.bytes()).await;
+    assert!(reason.contains("20971520 bytes of memory") && reason.contains("is 16777216"), "{reason}");
+    let checked = stage.check(&two.bytes());
+    assert!(checked.contains("20971520 bytes of memory") && checked.contains("is 16777216"), "{checked}");
     let mut tables = other("(table 6000 funcref)");
     tables.items = "(table 6000 funcref)".to_owned();
-    stage.accept("tables", &tables.bytes()).await;
-    let answer = stage.alice.call("tables.run", json!({})).await.expect("an answer");
-    assert_eq!(limit(&answer), "table_elements");
+    let reason = stage.refuse(&tables.bytes()).await;
+    assert!(reason.contains("12000 elements of tables") && reason.contains("is 10000"), "{reason}");
     let many = "(core module $other (memory 1))".to_owned() + &"(core instance (instantiate $other))".repeat(10);
     let reason = stage.refuse(&Written { before: many, ..Written::default() }.bytes()).await;
     assert!(reason.contains("memor"), "{reason}");

@@ -131,6 +131,19 @@ impl Stage {
         answer.json()["detail"].as_str().expect("a problem has a detail").to_owned()
     }
 
+    /// What `tool check` says against a component that is refused.
+    pub(super) fn check(&self, component: &[u8]) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("component.wasm"), component).expect("a file");
+        std::fs::write(path("manifest.toml"), manifest("refused")).expect("a file");
+        let mut check = Command::new(&self.built.binary);
+        check.args(["tool", "check", "--component"]).arg(path("component.wasm"));
+        let output = check.arg("--manifest").arg(path("manifest.toml")).output().expect("it starts");
+        assert!(!output.status.success(), "it is refused: {}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Kilobytes of the server that are in memory, and its open files.
     pub(super) fn size(&self) -> (u64, usize) {
         let process = format!("/proc/{}", self.server.pid());

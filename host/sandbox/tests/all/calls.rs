@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use keybearer_contract::Delivery;
+use keybearer_contract::Limits;
 use keybearer_contract::Method;
 use keybearer_sandbox::DescribeFailed;
 use keybearer_sandbox::GuestFault;
@@ -239,7 +240,7 @@ fn describing(name: &str, schema: &str) -> Vec<u8> {
 async fn a_package_describes_itself() {
     let bench = Bench::new();
     let tool = bench.load(&describing("search", r#"{"type":"object"}"#)).await;
-    let tools = bench.sandbox.describe(&tool).await.expect("it describes itself");
+    let tools = bench.sandbox.describe(&tool, &Limits::default()).await.expect("it describes itself");
     assert_eq!(tools.len(), 1);
     assert_eq!((tools[0].name.as_str(), tools[0].read_only, tools[0].idempotent), ("search", true, false));
     assert_eq!(tools[0].input_schema["type"], "object");
@@ -252,8 +253,43 @@ async fn w05_g18_a_description_with_a_path_for_a_name_or_too_deep_a_schema_is_re
     let deep = "[".repeat(100_000);
     for (name, schema) in [("../x", "{}"), ("a", "[]"), ("a", "{"), ("a", &deep[..60_000]), ("a", &deep)] {
         let tool = bench.load(&describing(name, schema)).await;
-        let failed = bench.sandbox.describe(&tool).await.expect_err("it is refused");
+        let failed = bench.sandbox.describe(&tool, &Limits::default()).await.expect_err("it is refused");
         assert!(matches!(&failed, DescribeFailed::Malformed(reason) if reason.len() < 600), "{failed:?}");
+    }
+}
+
+// Found out now and with both numbers, not by each of its callers.
+#[tokio::test]
+async fn g04_g05_a_package_that_begins_with_more_than_its_calls_may_have_does_not_describe_itself() {
+    let bench = Bench::new();
+    let begins = |memory: u32, table: u32| {
+        let items = format!(
+            "(memory (export \"memory\") {memory})
+            (table {table} funcref)"
+        );
+        encode(&core(&items, "(i32.const 512)", "(unreachable)"))
+    };
+    let limits = Limits { memory_bytes: 16 << 16, table_elements: 100, ..Limits::default() };
+    // The table of the encoder's own has a few elements, too.
+    let tool = bench.load(&begins(16, 50)).await;
+    assert_eq!(bench.sandbox.describe(&tool, &limits).await, Ok(Vec::new()));
+    for (memory, table, words) in [
+        (17, 100, ["1114112 bytes of memory", "`memory_bytes` is 1048576"]),
+        (16, 200, [" elements of tables", "`table_elements` is 100"]),
+    ] {
+        let tool = bench.load(&begins(memory, table)).await;
+        let why = bench.sandbox.describe(&tool, &limits).await.expect_err("it is refused").to_string();
+        assert!(words.iter().all(|word| why.contains(word)), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_package_that_traps_while_it_describes_itself_is_refused_with_the_kind() {
+    let bench = Bench::new();
+    for (body, kind) in [("(unreachable)", "unreachable"), ("(i32.div_s (i32.const 1) (i32.const 0))", "arithmetic")] {
+        let tool = bench.load(&encode(&core("", body, "(unreachable)"))).await;
+        let why = bench.sandbox.describe(&tool, &Limits::default()).await.expect_err("it is refused").to_string();
+        assert!(why.contains(&format!("the tool trapped: {kind}: ")), "{why}");
     }
 }
 
@@ -270,7 +306,7 @@ async fn a_package_that_describes_itself_has_no_way_out() {
           (i32.const 512))"
     );
     let tool = bench.load(&encode(&core(&items, "(call $ask)", "(unreachable)"))).await;
-    assert_eq!(bench.sandbox.describe(&tool).await, Ok(Vec::new()));
+    assert_eq!(bench.sandbox.describe(&tool, &Limits::default()).await, Ok(Vec::new()));
 }
 
 #[tokio::test]

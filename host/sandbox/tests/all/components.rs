@@ -142,6 +142,9 @@ async fn w06_imports_outside_of_the_world_are_refused() {
         let reason = bench.refusal(&by_hand(import, EXPORTS)).await;
         assert!(reason.contains("it imports"), "{import}: {reason}");
     }
+    // Made for another version of the world: both are named, so that its author knows what to build with.
+    let newer = bench.refusal(&by_hand(r#"(import "keybearer:tool/http@0.2.0" (instance))"#, EXPORTS)).await;
+    assert!(newer.contains("version 0.2.0") && newer.contains("this host speaks 0.1.0"), "{newer}");
     // The right name, another type.
     for import in [
         r#"(import "keybearer:tool/log@0.1.0" (instance (export "write" (func (param "message" string)))))"#,
