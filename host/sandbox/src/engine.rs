@@ -2,7 +2,9 @@
 //! the one thread that moves the epoch. The child that compiles builds its engine here too, so that
 //! what it compiles fits.
 
+use std::num::NonZero;
 use std::thread;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use keybearer_contract::Limits;
@@ -25,8 +27,16 @@ const MEMORY_KEEP_RESIDENT_BYTES: usize = 256 << 10;
 /// A table of some hundred elements, as above.
 const TABLE_KEEP_RESIDENT_BYTES: usize = 16 << 10;
 
-/// How many freed slots are given back to the kernel at once.
-const DECOMMIT_BATCH: usize = 16;
+/// How many freed slots are given back to the kernel at once, at the most: wasmtime's own measure of when
+/// one system call for several pays.
+const DECOMMIT_BATCH_MAX: usize = 16;
+
+/// What slots that are free may hold of what guests touched beyond what is kept, in the whole process, until
+/// they are given back: as much as sixteen guests at the default ceiling of 64 MiB.
+const DECOMMIT_HELD_BYTES_MAX: u64 = 1 << 30;
+
+/// wasmtime makes as many queues of freed slots as there are processors, up to this.
+const DECOMMIT_QUEUES_MAX: usize = 16;
 
 /// What a guest's own recursion may use; wasmtime's default, named because the fiber must hold it and
 /// the host's functions on top of it.
@@ -103,10 +113,19 @@ pub(crate) fn running(ceilings: &Limits, instances: u32) -> wasmtime::Result<Eng
         // Finds the pages that were touched, where the kernel tells (Linux 6.7, and a process that may open its
         // own pagemap): a fifth less a call than zeroing all of what is kept.
         .pagemap_scan(Enabled::Auto)
-        .decommit_batch_size(DECOMMIT_BATCH);
+        .decommit_batch_size(decommit_batch(ceilings.memory_bytes, available_parallelism().map_or(1, NonZero::get)));
     let mut config = base();
     config.allocation_strategy(pool);
     Engine::new(&config)
+}
+
+/// How many freed slots wait together. Each queue is emptied when its last place is taken, so it holds one
+/// slot less than a batch, and a slot no more than one memory: with the queues together at most
+/// [`DECOMMIT_HELD_BYTES_MAX`]. A batch of one gives back at once.
+fn decommit_batch(memory_bytes: u64, processors: usize) -> usize {
+    let queues = processors.min(DECOMMIT_QUEUES_MAX) as u64;
+    let waiting = DECOMMIT_HELD_BYTES_MAX / queues.saturating_mul(memory_bytes).max(1);
+    usize::try_from(waiting).unwrap_or(usize::MAX).saturating_add(1).min(DECOMMIT_BATCH_MAX)
 }
 
 /// Starts the thread that moves the engine's epoch every `tick`, until the engine is gone.
@@ -125,4 +144,23 @@ pub(crate) fn start_ticking(engine: &Engine, tick: Duration) -> std::io::Result<
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_freed_slots_hold_is_bounded_by_bytes() {
+        for memory_bytes in [1 << 16, 16 << 20, 64 << 20, 1 << 30, 4 << 30] {
+            for processors in [1, 2, 16, 256] {
+                let batch = decommit_batch(memory_bytes, processors);
+                let held = (batch as u64 - 1) * memory_bytes * processors.min(DECOMMIT_QUEUES_MAX) as u64;
+                assert!((1..=DECOMMIT_BATCH_MAX).contains(&batch), "{memory_bytes} x {processors}: {batch}");
+                assert!(held <= DECOMMIT_HELD_BYTES_MAX, "{memory_bytes} x {processors}: {held} bytes");
+            }
+        }
+        assert_eq!(decommit_batch(1 << 16, 2), DECOMMIT_BATCH_MAX, "small guests are given back together");
+        assert_eq!(decommit_batch(4 << 30, 2), 1, "large ones at once");
+    }
 }
