@@ -7,12 +7,15 @@ mod client;
 mod forms;
 mod kept;
 mod names;
+mod oidc;
+mod openbao;
 mod packages;
 mod peers;
 pub mod probe;
 mod raw;
 mod secure;
 mod server;
+mod signer;
 mod site;
 mod upstream;
 mod wire;
@@ -27,6 +30,8 @@ pub use forms::forms;
 pub use kept::Kept;
 pub use names::NameAnswer;
 pub use names::NameServer;
+pub use oidc::Oidc;
+pub use openbao::OpenBao;
 pub use packages::Built;
 pub use peers::Peer;
 pub use probe::Heard;
@@ -36,6 +41,7 @@ pub use secure::Secure;
 pub use server::Server;
 pub use server::ServerOptions;
 pub use server::Tenant;
+pub use signer::Signer;
 pub use site::Holder;
 pub use site::Site;
 pub use upstream::Recorded;
@@ -50,4 +56,15 @@ pub fn canary(prefix: &str) -> String {
     // Two hashers with random keys of the standard library: unique, not secret.
     let word = || std::hash::RandomState::new().hash_one(std::time::Instant::now());
     format!("{prefix}{:016x}{:016x}", word(), word())
+}
+
+/// Writes a file that nobody else may read.
+///
+/// # Errors
+/// If it is there already, or cannot be written.
+pub fn secret_file(path: &std::path::Path, text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 
@@ -32,11 +33,17 @@ impl Peer {
         Self::find("KEYBEARER_TEST_NGINX")
     }
 
+    /// oidc-provider, as `oidc.test`; what cases do with it is in [`crate::Oidc`].
+    ///
+    /// # Errors
+    /// A sentence that says how to start it.
+    pub fn oidc() -> anyhow::Result<Self> {
+        Self::find("KEYBEARER_TEST_OIDC")
+    }
+
     fn find(variable: &str) -> anyhow::Result<Self> {
         let address = told(variable)?.parse().with_context(|| format!("{variable} is no address"))?;
-        // The authority's key lies beside its certificate.
-        let key = std::fs::read_to_string(Path::new(&told("KEYBEARER_TEST_CA")?).with_extension("key"))?;
-        Ok(Self { address, authority: Authority::of_key(&key)? })
+        Ok(Self { address, authority: authority()? })
     }
 
     /// Where it listens.
@@ -52,8 +59,20 @@ impl Peer {
     }
 }
 
+/// The folder of the servers that run: the authority's `ca.pem`, and what each has to say to the cases.
+pub(crate) fn folder() -> anyhow::Result<PathBuf> {
+    let certificate = told("KEYBEARER_TEST_CA")?;
+    Ok(Path::new(&certificate).parent().context("KEYBEARER_TEST_CA is no file")?.to_owned())
+}
+
+/// Who proves the names of all of them: the key lies beside the certificate.
+pub(crate) fn authority() -> anyhow::Result<Authority> {
+    Authority::of_key(&std::fs::read_to_string(folder()?.join("ca.key"))?)
+}
+
+/// What the test command says by a variable.
 #[expect(clippy::disallowed_methods, reason = "the test command tells where its servers are")]
-fn told(variable: &str) -> anyhow::Result<String> {
+pub(crate) fn told(variable: &str) -> anyhow::Result<String> {
     std::env::var(variable).with_context(|| {
         format!("{variable} is not set: `cargo xtask test` starts the servers, `cargo xtask peers` keeps them")
     })

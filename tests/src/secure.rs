@@ -20,6 +20,7 @@ use crate::Authority;
 /// Talks to one listener over TLS.
 pub struct Secure {
     address: SocketAddr,
+    name: &'static str,
     connector: TlsConnector,
 }
 
@@ -46,10 +47,17 @@ impl Secure {
                 builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?
             }
         };
-        Ok(Self { address, connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { address, name: "localhost", connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    /// One request with these header fields, under the name `localhost`.
+    /// The listener is called so, not `localhost`.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// One request with these header fields, under the listener's name.
     ///
     /// # Errors
     /// If the handshake fails or no answer comes.
@@ -62,10 +70,10 @@ impl Secure {
         body: Vec<u8>,
     ) -> anyhow::Result<Answer> {
         let stream = TcpStream::connect(self.address).await?;
-        let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await?;
+        let stream = self.connector.connect(ServerName::try_from(self.name)?, stream).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);
-        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "localhost");
+        let mut request = hyper::Request::builder().method(method).uri(path).header("host", self.name);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

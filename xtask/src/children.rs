@@ -64,7 +64,13 @@ impl Child {
         Ok(self.child.try_wait()?)
     }
 
-    async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+    /// Asks it to stop, and does not wait: that is done when it is dropped.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for it to end.
+    pub(crate) async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         Ok(self.child.wait().await?)
     }
 
@@ -147,7 +153,8 @@ pub(crate) fn begin(what: &str) -> Instant {
     Instant::now()
 }
 
-fn done(what: &str, started: Instant) {
+/// Says what is done, and how long it took.
+pub(crate) fn done(what: &str, started: Instant) {
     eprintln!("   {what}: done in {:.1} s", started.elapsed().as_secs_f64());
 }
 
