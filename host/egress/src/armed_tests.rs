@@ -7,14 +7,19 @@ use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::Digest;
+use keybearer_contract::Method;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Auth;
 use keybearer_gate::CredentialDirectory;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
+use keybearer_gate::Exchange;
+use keybearer_gate::ExchangeBody;
 use keybearer_gate::Facts;
+use keybearer_gate::Ingredient;
 use keybearer_gate::OauthClient;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Sealed;
@@ -29,6 +34,7 @@ use keybearer_strongbox::MasterKey;
 use keybearer_strongbox::SecretInput;
 use keybearer_strongbox::Selected;
 use keybearer_strongbox::Strongbox;
+use keybearer_strongbox::Vessel;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -113,7 +119,11 @@ impl House {
 
     async fn armed(&self) -> (Armed, Selected) {
         let now = UnixMillis::now();
-        let cleared = keybearer_gate::clear_mint(&self.facts, &self.record).expect("cleared");
+        let url = format!("https://{HOST}/token").parse().expect("canonical");
+        let exchange = Exchange::new(Method::Post, url)
+            .auth(Auth::Client { id: "client".to_owned(), secret: Ingredient::Stored })
+            .body(ExchangeBody::Form(vec![("grant_type", "client_credentials".into())]));
+        let cleared = keybearer_gate::clear_exchange(&self.facts, &self.record, exchange).expect("cleared");
         let selected = self.strongbox.select(&self.facts.tenant, &self.record.id, now).expect("usable");
         let details = IntentDetails {
             version: Some(selected.version()),
@@ -122,7 +132,7 @@ impl House {
             purpose: Purpose::Mint,
         };
         let (intent, _) = self.ledger.intend(&cleared, details).await.unwrap_or_else(|error| panic!("{error}"));
-        let lease = self.strongbox.lease_client(selected.clone(), &intent, now);
+        let lease = self.strongbox.lease_source(selected.clone(), &Vessel::default(), &intent, now);
         let lease = lease.unwrap_or_else(|refused| panic!("{refused}"));
         let armed = keybearer_strongbox::place(cleared, intent, lease).unwrap_or_else(|refused| panic!("{refused}"));
         (armed, selected)
@@ -149,8 +159,11 @@ async fn an_armed_request_arrives_with_its_credential_and_its_answer_goes_to_the
     let (armed, selected) = house.armed().await;
     let vetted = egress.vet(armed.destination(), limits().deadline).await.expect("vetted");
     let raw = egress.send(armed, vetted, limits()).await.unwrap_or_else(|fault| panic!("{fault}"));
-    assert!(house.strongbox.read_token_answer(raw, &selected, UnixMillis::now()).is_ok());
-    assert!(house.strongbox.is_ready(&selected, UnixMillis::now()));
+    let url = format!("https://{HOST}/token").parse().expect("canonical");
+    let shape = Exchange::new(Method::Post, url).holds("token", &["access_token"]).answer;
+    let mut vessel = Vessel::default();
+    assert!(house.strongbox.read_answer(raw, &shape, &selected, &mut vessel).is_ok());
+    assert!(vessel.has("token"));
     let (_, head) = upstream.heads().remove(0);
     let body = "grant_type=client_credentials";
     for line in [

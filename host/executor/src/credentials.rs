@@ -118,6 +118,7 @@ impl Executor {
         let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
         crate::blocking(move || store.add_version(&tenant, &subject, version, epoch)).await?;
         self.strongbox.barrier_rotate(context.tenant(), id, epoch).await;
+        self.give_back(self.strongbox.end_minted(context.tenant(), id, epoch)).await;
         self.record_act(context, ActKind::CredentialRotated, id, (Some(number), epoch)).await?;
         Ok(EpochRaised { id: id.clone(), version: Some(number), epoch, cancelled: 0 })
     }
@@ -134,6 +135,7 @@ impl Executor {
         crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
         let cancelled = self.strongbox.barrier_revoke(context.tenant(), id, epoch).await;
         self.egress.close_connections(context.tenant(), id);
+        self.give_back(self.strongbox.end_minted(context.tenant(), id, epoch)).await;
         self.record_act(context, ActKind::CredentialRevoked, id, (None, epoch)).await?;
         Ok(EpochRaised { id: id.clone(), version: None, epoch, cancelled })
     }

@@ -21,6 +21,7 @@ use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
+use keybearer_gate::How;
 use keybearer_gate::Refusal;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
@@ -242,7 +243,9 @@ impl Shared {
 
     /// The version to use; nothing is opened.
     fn select(&self, cleared: &Cleared) -> Result<Option<Selected>, Refusal> {
-        let Some(Attach { slot: Some(slot), credential, placement, .. }) = cleared.attach() else { return Ok(None) };
+        let Some(Attach { slot: Some(slot), credential, how: How::Slot(placement), .. }) = cleared.attach() else {
+            return Ok(None);
+        };
         let selected = self
             .executor
             .strongbox

@@ -1,5 +1,5 @@
-//! Minting: the host's own request to a token endpoint goes the way of a guest's: cleared, vetted, its
-//! intent recorded, leased, placed, sent, its outcome recorded. What the endpoint answers goes to the
+//! Minting: the host's own request to a source of secrets goes the way of a guest's: cleared, vetted, its
+//! intent recorded, leased, placed, sent, its outcome recorded. What the source answers goes to the
 //! strongbox unread, and reaches no guest.
 
 use keybearer_contract::Delivery;
@@ -11,25 +11,30 @@ use keybearer_gate::Facts;
 use keybearer_gate::Refusal;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
+use keybearer_ledger::Intent;
 use keybearer_ledger::IntentDetails;
 use keybearer_ledger::Purpose;
 use keybearer_sandbox::UpstreamReason;
 use keybearer_sources::MintFault;
 use keybearer_sources::Transport;
 use keybearer_sources::Wanted;
+use keybearer_strongbox::Lease;
+use keybearer_strongbox::LeaseRefused;
 use keybearer_strongbox::Raw;
 use keybearer_strongbox::Selected;
+use keybearer_strongbox::Undo;
+use keybearer_strongbox::Vessel;
 use tokio::time::Instant;
 
 use crate::Executor;
 use crate::dispatch::Stopped;
 use crate::dispatch::upstream;
 
-/// What a token endpoint may answer: a token and a few words (the strongbox reads no more than 64 KiB).
+/// What a source may answer: a value and a few words (the strongbox reads no more than 64 KiB).
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 impl Executor {
-    /// Sees to it that a fresh token is there for what was selected.
+    /// Sees to it that a fresh value is there for what was selected.
     pub(crate) async fn mint(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
         let wanted = Wanted { facts, record: &record, selected, deadline };
@@ -38,17 +43,43 @@ impl Executor {
             MintFault::Stale => Stopped::Refused(Refusal::Stale),
             MintFault::TimedOut => upstream(UpstreamReason::Timeout, Delivery::NotSent).into(),
             MintFault::Host => crate::dispatch::HOST_NOT_SENT.into(),
-            // What the endpoint said is in the ledger, not in the guest's ear: the guest's own request was not sent.
+            // What the source said is in the ledger, not in the guest's ear: the guest's own request was not sent.
             _ => upstream(UpstreamReason::Unreachable, Delivery::NotSent).into(),
         })
     }
 }
 
 /// The way out, as the sources see it.
-struct Way<'executor>(&'executor Executor);
+pub(crate) struct Way<'executor>(pub(crate) &'executor Executor);
 
 impl Transport for Way<'_> {
-    async fn exchange(&self, cleared: Cleared, selected: &Selected, deadline: Instant) -> Result<Raw, MintFault> {
+    async fn exchange(
+        &self,
+        cleared: Cleared,
+        selected: &Selected,
+        vessel: &Vessel,
+        deadline: Instant,
+    ) -> Result<Raw, MintFault> {
+        let lease =
+            |intent: &Intent| self.0.strongbox.lease_source(selected.clone(), vessel, intent, UnixMillis::now());
+        self.send(cleared, selected, Purpose::Mint, deadline, lease).await
+    }
+
+    async fn give_back(&self, cleared: Cleared, undo: &Undo, deadline: Instant) -> Result<Raw, MintFault> {
+        let lease = |intent: &Intent| self.0.strongbox.lease_undo(undo, intent);
+        self.send(cleared, &undo.selected, Purpose::GiveBack, deadline, lease).await
+    }
+}
+
+impl Way<'_> {
+    async fn send(
+        &self,
+        cleared: Cleared,
+        selected: &Selected,
+        purpose: Purpose,
+        deadline: Instant,
+        lease: impl FnOnce(&Intent) -> Result<Lease, LeaseRefused>,
+    ) -> Result<Raw, MintFault> {
         let executor = self.0;
         let vetted = executor.egress.vet(cleared.destination(), deadline).await.map_err(|fault| match fault {
             keybearer_egress::VetFault::Refused(refusal) => MintFault::NotCleared(refusal),
@@ -59,29 +90,23 @@ impl Transport for Way<'_> {
             version: Some(selected.version()),
             epoch: Some(selected.epoch()),
             address: vetted.address(),
-            purpose: Purpose::Mint,
+            purpose,
         };
         let started = Instant::now();
-        let sent_bytes = cleared.body_bytes();
         let (intent, entry) = executor.ledger.intend(&cleared, details).await.map_err(|_| MintFault::Host)?;
-        let lease = executor.strongbox.lease_client(selected.clone(), &intent, UnixMillis::now());
+        let lease = lease(&intent);
         let armed = lease.ok().and_then(|lease| keybearer_strongbox::place(cleared, intent, lease).ok());
         let Some(armed) = armed else {
             let outcome = DispatchOutcome::failed(Fault::Stale, Delivery::NotSent);
             entry.close(outcome).await.map_err(|_| MintFault::Host)?;
             return Err(MintFault::Stale);
         };
+        let sent_bytes = armed.body_bytes();
         let limits = SendLimits { deadline, response_bytes: ANSWER_BYTES_MAX };
         let answered = executor.egress.send(armed, vetted, limits).await;
         let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let outcome = match &answered {
-            // The status is the strongbox's to read; the record says that the endpoint was asked.
-            Ok(_) => DispatchOutcome {
-                sent_bytes,
-                wall_ms,
-                fault: None,
-                ..DispatchOutcome::failed(Fault::NotMinted, Delivery::MaybeSent)
-            },
+            Ok(raw) => DispatchOutcome { sent_bytes, wall_ms, ..DispatchOutcome::answered(raw.status()) },
             Err(fault) => {
                 let recorded = DispatchOutcome::failed(crate::dispatch::recorded(fault.reason), fault.delivery);
                 DispatchOutcome { sent_bytes, wall_ms, ..recorded }
@@ -93,5 +118,26 @@ impl Transport for Way<'_> {
             keybearer_egress::SendReason::Cancelled => MintFault::Stale,
             _ => MintFault::Unavailable,
         })
+    }
+}
+
+/// Givings back at once: an issuer that is slow holds up a revocation no longer than one that is quick.
+const AT_ONCE: usize = 16;
+
+impl Executor {
+    /// Gives minted values back to their issuers. Returns how many were taken back; the others end by themselves.
+    pub(crate) async fn give_back(&self, undos: Vec<Undo>) -> u64 {
+        use futures_util::StreamExt as _;
+        let given = futures_util::stream::iter(undos).map(|undo| async move {
+            match keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await {
+                Ok(()) => 1,
+                Err(fault) => {
+                    let (tenant, credential) = (undo.selected.tenant(), undo.selected.credential());
+                    tracing::warn!(%tenant, %credential, %fault, "a minted value was not given back: it ends by itself");
+                    0
+                }
+            }
+        });
+        given.buffer_unordered(AT_ONCE).fold(0, async |sum, one| sum + one).await
     }
 }

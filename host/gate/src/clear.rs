@@ -15,8 +15,7 @@ use keybearer_contract::Placement;
 use keybearer_contract::Slot;
 use keybearer_contract::SlotName;
 
-use crate::CredentialKind;
-use crate::CredentialRecord;
+use crate::Carried;
 use crate::Destination;
 use crate::Facts;
 use crate::Grant;
@@ -24,16 +23,25 @@ use crate::Refusal;
 use crate::Target;
 
 /// What is to be attached to a cleared request, and by which right.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Attach {
-    /// The slot; none for the host's own request to a token endpoint.
+    /// The slot; none for the host's own request to a source.
     pub slot: Option<SlotName>,
-    /// The grant; none for the host's own request to a token endpoint.
+    /// The grant; none for the host's own request to a source.
     pub grant: Option<GrantId>,
     /// The credential.
     pub credential: CredentialId,
-    /// Where it goes.
-    pub placement: Placement,
+    /// What is done with it.
+    pub how: How,
+}
+
+/// What is done with the credential of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum How {
+    /// A guest's request: it goes where the slot says.
+    Slot(Placement),
+    /// The host's own request to a source: secrets go where the exchange says.
+    Exchange(Box<Carried>),
 }
 
 /// A request that may be sent, once its address is vetted and its intent recorded. Made here only;
@@ -62,6 +70,11 @@ pub struct ClearedParts {
 }
 
 impl Cleared {
+    /// The host's own request to a source.
+    pub(crate) fn of_host(facts: Facts, parts: ClearedParts, attach: Attach) -> Self {
+        Self { facts, parts, attach: Some(attach) }
+    }
+
     /// Whose request it is, for records.
     #[must_use]
     pub fn facts(&self) -> &Facts {
@@ -142,42 +155,12 @@ pub fn clear(facts: &Facts, manifest: &Manifest, grants: &[Grant], request: Gues
             return Err(Refusal::HeaderNotAllowed { name });
         }
     }
-    if let Some(Attach { placement: Placement::Query { name }, .. }) = &attach {
+    if let Some(Attach { how: How::Slot(Placement::Query { name }), .. }) = &attach {
         check_parameter(name, target.query())?;
     }
     let (destination, path, query) = target.into_parts();
     let parts = ClearedParts { destination, method: request.method, path, query, headers, body: request.body };
     Ok(Cleared { facts: facts.clone(), parts, attach })
-}
-
-/// Clears the host's own request to a token endpoint, with the client's secret as Basic credentials
-/// (RFC 6749 §2.3.1). `record` names the endpoint; nothing that a guest said is part of it.
-///
-/// # Errors
-/// [`Refusal::NoBinding`] if the credential is no such recipe or its endpoint is not HTTPS.
-pub fn clear_mint(facts: &Facts, record: &CredentialRecord) -> Result<Cleared, Refusal> {
-    let CredentialKind::OauthClientCredentials(client) = &record.kind else {
-        return Err(Refusal::NoBinding { method: "POST".to_owned(), place: "token endpoint".to_owned() });
-    };
-    let target = client.token_url.clone();
-    if record.tenant != facts.tenant || target.destination().scheme() != keybearer_contract::Scheme::Https {
-        return Err(no_binding(Method::Post, &target));
-    }
-    let mut form = "grant_type=client_credentials".to_owned();
-    for (name, value) in [("scope", &client.scope), ("resource", &client.resource)] {
-        if let Some(value) = value {
-            let encoded: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            form.push_str(&format!("&{name}={encoded}"));
-        }
-    }
-    let (destination, path, query) = target.into_parts();
-    let headers = vec![
-        ("accept".to_owned(), b"application/json".to_vec()),
-        ("content-type".to_owned(), b"application/x-www-form-urlencoded".to_vec()),
-    ];
-    let parts = ClearedParts { destination, method: Method::Post, path, query, headers, body: Some(form.into_bytes()) };
-    let attach = Attach { slot: None, grant: None, credential: record.id.clone(), placement: Placement::Basic };
-    Ok(Cleared { facts: facts.clone(), parts, attach: Some(attach) })
 }
 
 enum Place<'manifest> {
@@ -251,7 +234,7 @@ fn attach(facts: &Facts, slot: &Slot, grants: &[Grant]) -> Result<Attach, Refusa
         slot: Some(slot.name.clone()),
         grant: Some(grant.id.clone()),
         credential,
-        placement: slot.placement.clone(),
+        how: How::Slot(slot.placement.clone()),
     })
 }
 

@@ -33,18 +33,57 @@ pub enum CredentialKind {
     OauthClientCredentials(OauthClient),
 }
 
-impl CredentialKind {
-    /// Whether this kind of credential fits that placement.
+/// What goes out: by form, whatever it was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Yields {
+    /// One token, for `Authorization: Bearer`.
+    Bearer,
+    /// `user:password` (RFC 7617).
+    Basic,
+    /// The value of a header of its own.
+    Header,
+    /// The value of a query parameter.
+    Query,
+}
+
+impl Yields {
+    /// Whether this goes there.
     #[must_use]
-    pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {
+    pub fn fits(self, placement: &keybearer_contract::Placement) -> bool {
         use keybearer_contract::Placement;
         matches!(
             (self, placement),
-            (Self::Bearer | Self::OauthClientCredentials(_), Placement::Bearer)
+            (Self::Bearer, Placement::Bearer)
                 | (Self::Basic, Placement::Basic)
                 | (Self::Header, Placement::Header { .. })
                 | (Self::Query, Placement::Query { .. })
         )
+    }
+}
+
+impl CredentialKind {
+    /// What goes out of this kind of credential.
+    #[must_use]
+    pub fn yields(&self) -> Yields {
+        match self {
+            Self::Bearer | Self::OauthClientCredentials(_) => Yields::Bearer,
+            Self::Basic => Yields::Basic,
+            Self::Header => Yields::Header,
+            Self::Query => Yields::Query,
+        }
+    }
+
+    /// Whether what goes out is fetched or minted with what is stored; otherwise it is what is stored.
+    #[must_use]
+    pub fn is_recipe(&self) -> bool {
+        !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query)
+    }
+
+    /// Whether this kind of credential fits that placement.
+    #[must_use]
+    pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {
+        self.yields().fits(placement)
     }
 }
 

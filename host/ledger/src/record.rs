@@ -232,8 +232,10 @@ pub struct DispatchFacts {
 pub enum Purpose {
     /// The guest asked for it.
     Guest,
-    /// The host mints an access token.
+    /// The host asks a source for a value.
     Mint,
+    /// The host gives a minted value back to its issuer.
+    GiveBack,
 }
 
 /// How a dispatch ended.
@@ -290,8 +292,6 @@ pub enum Fault {
     AnswerTooLarge,
     /// The answer is partial, or asks for something else than the whole.
     PartialAnswer,
-    /// A token endpoint did not give a token.
-    NotMinted,
     /// The credential was rotated or revoked between selection and use.
     Stale,
     /// A revocation cut the connection.

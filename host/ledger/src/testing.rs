@@ -132,7 +132,7 @@ pub(crate) fn facts() -> Facts {
     }
 }
 
-/// A request with a credential: the host's own to a token endpoint is the least that can be cleared.
+/// A request with a credential: the host's own to a source is the least that can be cleared.
 pub(crate) fn cleared(facts: &Facts) -> Cleared {
     let record = serde_json::json!({
         "id": CredentialId::random(), "tenant": facts.tenant, "name": "c",
@@ -140,7 +140,9 @@ pub(crate) fn cleared(facts: &Facts) -> Cleared {
         "owner": "o", "justification": "j", "created": 1, "state": "active", "epoch": 3, "versions": [],
     });
     let record = serde_json::from_value(record).expect("a credential's record");
-    keybearer_gate::clear_mint(facts, &record).unwrap_or_else(|refusal| panic!("{refusal}"))
+    let url = "https://id.example/token?a=b".parse().expect("canonical");
+    let exchange = keybearer_gate::Exchange::new(keybearer_contract::Method::Post, url);
+    keybearer_gate::clear_exchange(facts, &record, exchange).unwrap_or_else(|refusal| panic!("{refusal}"))
 }
 
 pub(crate) fn details() -> IntentDetails {

@@ -1,14 +1,17 @@
-//! Where secrets come from. For now: OAuth token endpoints, asked with a client's own credentials
-//! (RFC 6749 §4.4).
+//! Where secrets come from: how each source is asked, and what its answers hold. A source is a file here
+//! that says, step by step, what is sent and what is read, in terms of an [`keybearer_gate::Exchange`].
 //!
-//! Not for reading a value, and not for opening a connection: a token request is cleared by gate, sent by
-//! whoever implements [`Transport`] (with a vetted address, an intent in the ledger and a lease, as every
-//! dispatch), and its answer goes to the strongbox unread.
+//! Not for reading a value, and not for opening a connection: a request to a source is cleared by gate,
+//! sent by whoever implements [`Transport`] (with a vetted address, an intent in the ledger and a lease,
+//! as every dispatch), and its answer goes to the strongbox unread.
 
 mod mint;
+mod oauth;
+mod way;
 
 // The public interface is:
 pub use mint::MintFault;
 pub use mint::Mints;
-pub use mint::Transport;
 pub use mint::Wanted;
+pub use way::Transport;
+pub use way::undo;

@@ -1,90 +1,83 @@
-//! Minting: one token request at a time for a credential, whoever many calls wait for it; and none for a
-//! moment after one has failed, so that an endpoint that is down is not stormed (threats A03).
+//! Minting: a credential's source is asked once at a time, however many calls wait for it; and not for a
+//! moment after that has failed, so that a source that is down is not stormed (threats A03).
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
-use keybearer_gate::Cleared;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Facts;
 use keybearer_gate::Refusal;
-use keybearer_strongbox::Raw;
+use keybearer_strongbox::AnswerRefused;
+use keybearer_strongbox::KeepRefused;
 use keybearer_strongbox::Selected;
 use keybearer_strongbox::Strongbox;
-use keybearer_strongbox::TokenRefused;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
-/// Why there is no token. No text of the endpoint's is in it but a status and a code of the standard.
+use crate::Transport;
+use crate::oauth;
+use crate::way::Way;
+
+/// Why there is no value. No text of the source's is in it but a status and a known code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MintFault {
-    /// The token request must not be made: the recipe is broken, or the endpoint's address is not public.
-    #[error("the token request is refused: {0}")]
+    /// The request must not be made: the recipe is broken, or the source's address is not public.
+    #[error("the request to the source is refused: {0}")]
     NotCleared(Refusal),
-    /// The endpoint will not give one: the client is wrong, not the moment.
+    /// The source will not give it: the recipe or its secret is wrong, not the moment.
     #[error("{0}")]
-    Refused(TokenRefused),
-    /// The endpoint cannot be reached, fails, talks nonsense, or too many wait for it.
-    #[error("the token endpoint is unavailable")]
+    Refused(AnswerRefused),
+    /// The source cannot be reached, fails, talks nonsense, or too many wait for it.
+    #[error("the source is unavailable")]
     Unavailable,
-    /// The endpoint did not answer in time.
-    #[error("the token endpoint did not answer in time")]
+    /// The source did not answer in time.
+    #[error("the source did not answer in time")]
     TimedOut,
+    /// What the source gave is of no use.
+    #[error("{0}")]
+    Unusable(KeepRefused),
     /// The credential was rotated or revoked meanwhile: select again.
-    #[error("the credential changed while a token was being minted")]
+    #[error("the credential changed while its source was asked")]
     Stale,
     /// A failure of the host's own: its ledger, its store.
-    #[error("the token request could not be recorded")]
+    #[error("the request to the source could not be recorded")]
     Host,
 }
 
-/// Which token is wanted, and for whom.
+/// What is wanted, and for whom.
 #[derive(Clone, Copy)]
 pub struct Wanted<'call> {
     /// Whose call needs it.
     pub facts: &'call Facts,
     /// The recipe, as the store has it now.
     pub record: &'call CredentialRecord,
-    /// The version and epoch that the token is to be minted with.
+    /// The version and epoch that it is to be fetched or minted with.
     pub selected: &'call Selected,
     /// When the call gives up.
     pub deadline: Instant,
 }
 
-/// The way of one token request: vetted address, intent, lease of the client's secret, dispatch.
-pub trait Transport: Send + Sync {
-    /// Sends it and gives the answer, unread.
-    fn exchange(
-        &self,
-        request: Cleared,
-        selected: &Selected,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Raw, MintFault>> + Send;
-}
-
-/// A token endpoint answers in well under a second; a call has thirty. Beyond this it is down.
-const EXCHANGE_MAX: Duration = Duration::from_secs(10);
-
 /// For how long a failure is the answer to everyone who asks.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 
-/// Calls that wait for one token. More are turned away at once: when the endpoint is slow they would all
+/// Calls that wait for one value. More are turned away at once: when the source is slow they would all
 /// time out together.
 const WAITING_MAX: usize = 256;
 
 /// Failures that are remembered; each is of no interest after [`FAILURE_HOLDS`].
 const REMEMBERED_MAX: usize = 1024;
 
-/// The token requests of one node.
+/// The fetches of one node.
 #[derive(Default)]
 pub struct Mints {
     flights: Mutex<HashMap<Key, Arc<Flight>>>,
@@ -95,11 +88,12 @@ struct Key {
     tenant: TenantId,
     credential: CredentialId,
     epoch: u64,
+    run: Option<RunId>,
 }
 
 #[derive(Default)]
 struct Flight {
-    /// Held by whoever asks the endpoint. If he goes away, the next in line asks.
+    /// Held by whoever asks the source. If he goes away, the next in line asks.
     turn: tokio::sync::Mutex<()>,
     waiting: AtomicUsize,
     failed: Mutex<Option<(Instant, MintFault)>>,
@@ -112,7 +106,7 @@ impl Mints {
         Self::default()
     }
 
-    /// Sees to it that the strongbox has a fresh token for what was selected: at once if it has one,
+    /// Sees to it that the strongbox has a fresh value for what was selected: at once if it has one,
     /// with the answer to a request that is under way, or by a request of its own.
     ///
     /// # Errors
@@ -142,11 +136,11 @@ impl Mints {
         }
         let minted = ask(wanted, strongbox, transport).await;
         match &minted {
-            // His own time was up; that says nothing about the endpoint.
+            // His own time was up; that says nothing about the source.
             Err(MintFault::TimedOut) if Instant::now() >= deadline => {}
             Err(fault) => {
                 let (tenant, credential) = (selected.tenant(), selected.credential());
-                tracing::warn!(%tenant, %credential, %fault, "no token was minted");
+                tracing::warn!(%tenant, %credential, %fault, "the source gave nothing");
                 *flight.failed.lock() = Some((Instant::now(), fault.clone()));
             }
             Ok(()) => self.land(selected),
@@ -163,14 +157,15 @@ impl Mints {
         Arc::clone(flights.entry(key(selected)).or_default())
     }
 
-    /// Who waits has the flight in hand already, and finds the token; who comes later finds the token.
+    /// Who waits has the flight in hand already, and finds the value; who comes later finds it, too.
     fn land(&self, selected: &Selected) {
         self.flights.lock().remove(&key(selected));
     }
 }
 
 fn key(selected: &Selected) -> Key {
-    Key { tenant: selected.tenant().clone(), credential: selected.credential().clone(), epoch: selected.epoch() }
+    let (tenant, credential) = (selected.tenant().clone(), selected.credential().clone());
+    Key { tenant, credential, epoch: selected.epoch(), run: selected.run().cloned() }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -195,21 +190,28 @@ impl Flight {
 }
 
 async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transport) -> Result<(), MintFault> {
-    let Wanted { facts, record, selected, deadline } = wanted;
-    let request = keybearer_gate::clear_mint(facts, record).map_err(MintFault::NotCleared)?;
-    let deadline = deadline.min(Instant::now() + EXCHANGE_MAX);
-    let exchanged = timeout_at(deadline, transport.exchange(request, selected, deadline)).await;
-    let raw = exchanged.map_err(|_| MintFault::TimedOut)??;
-    match strongbox.read_token_answer(raw, selected, UnixMillis::now()) {
-        Ok(_) => Ok(()),
-        Err(TokenRefused::Stale) => Err(MintFault::Stale),
-        // 408 and 429 are of the moment; every other 4xx is of the client (RFC 6749 §5.2).
-        Err(refused @ TokenRefused::Status { status: 400..=407 | 409..=428 | 430..=499, .. }) => {
-            Err(MintFault::Refused(refused))
+    let Wanted { facts, record, selected, .. } = wanted;
+    let mut way = Way::new(wanted, strongbox, transport);
+    let yielded = match &record.kind {
+        CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
+        // What is stored is what goes out: a strongbox that says it is not ready is not ours.
+        CredentialKind::Bearer | CredentialKind::Basic | CredentialKind::Header | CredentialKind::Query => {
+            return Err(MintFault::Stale);
         }
+    };
+    let to_undo = strongbox.undo_of(selected, way.vessel(), &yielded, facts);
+    match strongbox.keep(selected, way.vessel(), yielded, facts, UnixMillis::now()) {
+        Ok(_) => Ok(()),
         Err(refused) => {
-            tracing::debug!(%refused, "the token endpoint's answer is of no use");
-            Err(MintFault::Unavailable)
+            if let Some(undo) = to_undo
+                && let Err(fault) = crate::undo(&undo, strongbox, transport).await
+            {
+                tracing::warn!(%fault, "what was minted in vain was not given back: it ends by itself");
+            }
+            Err(match refused {
+                KeepRefused::Stale => MintFault::Stale,
+                refused => MintFault::Unusable(refused),
+            })
         }
     }
 }

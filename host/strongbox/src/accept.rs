@@ -6,6 +6,7 @@
 
 use keybearer_gate::CredentialKind;
 use keybearer_gate::Sealed;
+use keybearer_gate::Yields;
 use zeroize::Zeroizing;
 
 use crate::secret::Secret;
@@ -77,23 +78,38 @@ pub enum ValueRefused {
     Unsealable,
 }
 
-/// Checks a value against the place where its kind goes.
+/// Checks a value that is to be stored.
 pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRefused> {
-    let value = value.expose();
-    let (secret_part, fits): (&[u8], fn(&u8) -> bool) = match kind {
+    if kind.is_recipe() {
+        // What asks a source stands in a form or an object, where spaces may be.
+        return check_bytes(value, value.expose(), is_printable);
+    }
+    check_yielded(kind.yields(), value)
+}
+
+/// Checks a value against the place where it goes.
+pub(crate) fn check_yielded(yields: Yields, value: &Secret) -> Result<(), ValueRefused> {
+    let bytes = value.expose();
+    match yields {
         // RFC 9110 §5.5, less the space: a credential with one would be a scheme and a credential.
-        CredentialKind::Bearer | CredentialKind::Header => (value, u8::is_ascii_graphic),
-        // Percent-encoded (RFC 3986), base64 (RFC 7617), form-encoded (RFC 6749 appendix A): spaces may be.
-        CredentialKind::Query | CredentialKind::OauthClientCredentials(_) => (value, is_printable),
-        CredentialKind::Basic => (user_and_password(value).ok_or(ValueRefused::NotUserAndPassword)?.1, is_printable),
-    };
+        Yields::Bearer | Yields::Header => check_bytes(value, bytes, u8::is_ascii_graphic),
+        // Percent-encoded (RFC 3986), base64 (RFC 7617): spaces may be.
+        Yields::Query => check_bytes(value, bytes, is_printable),
+        Yields::Basic => {
+            let (_, password) = user_and_password(bytes).ok_or(ValueRefused::NotUserAndPassword)?;
+            check_bytes(value, password, is_printable)
+        }
+    }
+}
+
+fn check_bytes(value: &Secret, secret_part: &[u8], fits: fn(&u8) -> bool) -> Result<(), ValueRefused> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(ValueRefused::TooLong);
     }
     if secret_part.len() < VALUE_BYTES_MIN {
         return Err(ValueRefused::TooShort);
     }
-    if !value.iter().all(fits) {
+    if !value.expose().iter().all(fits) {
         return Err(ValueRefused::Unfit);
     }
     if is_monotonous(secret_part) {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialKind;
@@ -13,7 +14,9 @@ use keybearer_ledger::Intent;
 
 use crate::Flight;
 use crate::Strongbox;
+use crate::Undo;
 use crate::UseGuard;
+use crate::Vessel;
 use crate::guards::GuardKey;
 use crate::seal::SealBroken;
 use crate::secret::Secret;
@@ -28,9 +31,22 @@ pub struct Selected {
     version: u32,
     epoch: u64,
     kind: CredentialKind,
+    run: Option<RunId>,
 }
 
 impl Selected {
+    /// The same, within a run: what is fetched or minted is for this run alone, and ends with it.
+    #[must_use]
+    pub fn within(self, run: Option<RunId>) -> Self {
+        Self { run, ..self }
+    }
+
+    /// The run that it is confined to.
+    #[must_use]
+    pub fn run(&self) -> Option<&RunId> {
+        self.run.as_ref()
+    }
+
     /// Whose it is.
     #[must_use]
     pub fn tenant(&self) -> &TenantId {
@@ -81,8 +97,8 @@ pub enum LeaseRefused {
     /// It has no usable version any more.
     #[error("the credential has no usable version")]
     Unusable,
-    /// It is a recipe, and no fresh token has been minted with it: mint one, then lease.
-    #[error("no fresh token has been minted with this credential")]
+    /// It is a recipe, and nothing fresh has been fetched or minted with it: do that, then lease.
+    #[error("nothing fresh has been fetched with this credential")]
     NeedsMint,
     /// The intent in the ledger names another credential, version or epoch: a mistake of ours.
     #[error("the recorded intent is not of what was selected")]
@@ -105,8 +121,10 @@ pub struct Lease {
     pub(crate) tenant: TenantId,
     pub(crate) credential: CredentialId,
     pub(crate) version: u32,
+    pub(crate) epoch: u64,
     pub(crate) value: Leased,
-    pub(crate) guard: UseGuard,
+    /// None for giving a minted value back to its issuer.
+    pub(crate) guard: Option<UseGuard>,
 }
 
 assert_lacks!(Lease: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
@@ -115,10 +133,10 @@ assert_lacks!(Lease: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
 pub(crate) enum Leased {
     /// A stored value, to be placed as its kind says.
     Stored(CredentialKind, Secret),
-    /// A minted token, to be placed as a bearer.
-    Minted(Arc<Secret>),
-    /// `client_id:client_secret`, form-encoded, to be placed on a token request and nowhere else.
-    Client(Secret),
+    /// What was fetched or minted, to be placed as its kind says.
+    Minted(CredentialKind, Arc<Secret>),
+    /// For a request to a source and nowhere else: what is stored, and what its answers left so far.
+    Source(Option<Secret>, Vessel),
 }
 
 impl Strongbox {
@@ -140,6 +158,7 @@ impl Strongbox {
             version,
             epoch: record.epoch,
             kind: record.kind.clone(),
+            run: None,
         };
         if self.guards.is_over(&selected.guard_key(), selected.epoch) {
             return Err(CredentialUnusable);
@@ -155,7 +174,7 @@ impl Strongbox {
     }
 
     /// Leases what was selected: takes a use guard, checks state, epoch and version again, and opens the
-    /// value; of a recipe, the token that was minted with it.
+    /// value; of a recipe, what was minted with it.
     ///
     /// # Errors
     /// [`LeaseRefused`]; no guard is held then and nothing was opened that is not wiped.
@@ -164,36 +183,61 @@ impl Strongbox {
         self.lease_recorded(selected, now)
     }
 
-    /// Leases the client id and secret of a recipe, for the request that mints a token.
+    /// Leases what asks a source: the recipe's stored value and what the vessel holds.
     ///
     /// # Errors
     /// As [`Self::lease`]; [`LeaseRefused::Unusable`] if the credential is not a recipe.
-    pub fn lease_client(&self, selected: Selected, intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+    pub fn lease_source(
+        &self,
+        selected: Selected,
+        vessel: &Vessel,
+        intent: &Intent,
+        now: UnixMillis,
+    ) -> Result<Lease, LeaseRefused> {
         check_recorded(&selected, intent)?;
-        self.lease_client_recorded(selected, now)
+        self.lease_source_recorded(selected, vessel, now)
+    }
+
+    /// Leases what gives a minted value back to its issuer. There is no guard, for the credential may be at its
+    /// end, which is why it is given back; what is stored is on the request only while the act that ends it is not
+    /// acknowledged, or has not begun (P3).
+    ///
+    /// # Errors
+    /// [`LeaseRefused::NotRecorded`].
+    pub fn lease_undo(&self, undo: &Undo, intent: &Intent) -> Result<Lease, LeaseRefused> {
+        let selected = undo.selected.clone();
+        check_recorded(&selected, intent)?;
+        let is_before_the_end = undo.in_act || !self.guards.is_over(&selected.guard_key(), selected.epoch);
+        let record = self.record(&selected.tenant, &selected.credential).filter(|_| is_before_the_end);
+        let stored = record.and_then(|record| self.open_version(&record, selected.version).ok());
+        Ok(lease_of(selected, Leased::Source(stored, undo.vessel.shared()), None))
     }
 
     /// [`Self::lease`] without the proof of the intent.
     pub(crate) fn lease_recorded(&self, selected: Selected, now: UnixMillis) -> Result<Lease, LeaseRefused> {
         let (guard, record) = self.take_guard(&selected, now)?;
-        let value = match &record.kind {
-            CredentialKind::OauthClientCredentials(_) => Leased::Minted(
-                self.minted.fresh(&selected.guard_key(), selected.epoch, now).ok_or(LeaseRefused::NeedsMint)?,
-            ),
-            kind => Leased::Stored(kind.clone(), self.open_version(&record, selected.version)?),
+        let value = if record.kind.is_recipe() {
+            let minted = self.minted.fresh(&selected, now).ok_or(LeaseRefused::NeedsMint)?;
+            Leased::Minted(record.kind.clone(), minted)
+        } else {
+            Leased::Stored(record.kind.clone(), self.open_version(&record, selected.version)?)
         };
-        Ok(lease_of(selected, value, guard))
+        Ok(lease_of(selected, value, Some(guard)))
     }
 
-    /// [`Self::lease_client`] without the proof of the intent.
-    pub(crate) fn lease_client_recorded(&self, selected: Selected, now: UnixMillis) -> Result<Lease, LeaseRefused> {
+    /// [`Self::lease_source`] without the proof of the intent.
+    pub(crate) fn lease_source_recorded(
+        &self,
+        selected: Selected,
+        vessel: &Vessel,
+        now: UnixMillis,
+    ) -> Result<Lease, LeaseRefused> {
         let (guard, record) = self.take_guard(&selected, now)?;
-        let CredentialKind::OauthClientCredentials(client) = &record.kind else {
+        if !record.kind.is_recipe() {
             return Err(LeaseRefused::Unusable);
-        };
-        let secret = self.open_version(&record, selected.version)?;
-        let value = Leased::Client(crate::place::client_pair(&client.client_id, &secret));
-        Ok(lease_of(selected, value, guard))
+        }
+        let stored = self.open_version(&record, selected.version)?;
+        Ok(lease_of(selected, Leased::Source(Some(stored), vessel.shared()), Some(guard)))
     }
 
     /// The order is the point: first the guard, then the look. What changes after the look finds the
@@ -221,8 +265,9 @@ fn check_recorded(selected: &Selected, intent: &Intent) -> Result<(), LeaseRefus
     if is_recorded { Ok(()) } else { Err(LeaseRefused::NotRecorded) }
 }
 
-fn lease_of(selected: Selected, value: Leased, guard: UseGuard) -> Lease {
-    Lease { tenant: selected.tenant, credential: selected.credential, version: selected.version, value, guard }
+fn lease_of(selected: Selected, value: Leased, guard: Option<UseGuard>) -> Lease {
+    let Selected { tenant, credential, version, epoch, .. } = selected;
+    Lease { tenant, credential, version, epoch, value, guard }
 }
 
 #[cfg(test)]

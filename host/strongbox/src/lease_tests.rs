@@ -79,7 +79,7 @@ async fn r03_after_a_barrier_a_directory_that_has_not_heard_of_it_opens_nothing(
 async fn r05_a_revocation_tells_the_leases_and_returns_when_they_are_gone() {
     let (house, tenant, credential) = house_with_credential();
     let lease = house.lease(&tenant, &credential);
-    let request = tokio::spawn(async move { lease.guard.cancelled().await });
+    let request = tokio::spawn(async move { lease.guard.expect("held").cancelled().await });
     assert_eq!(house.strongbox.barrier_revoke(&tenant, &credential, 2).await, 1);
     request.await.expect("was told");
 }
@@ -105,9 +105,12 @@ async fn p6_what_the_ledger_does_not_name_is_not_leased() {
 fn the_client_of_a_recipe_is_leased_for_minting_only_and_of_no_other_kind() {
     let (house, tenant, credential) = house_with_credential();
     let selected = house.selected(&tenant, &credential);
-    assert!(matches!(house.strongbox.lease_client_recorded(selected, NOW), Err(LeaseRefused::Unusable)));
+    assert!(matches!(
+        house.strongbox.lease_source_recorded(selected, &Vessel::default(), NOW),
+        Err(LeaseRefused::Unusable)
+    ));
     let recipe = house.credential(&tenant, oauth("id"), VALUE);
-    assert!(house.strongbox.lease_client_recorded(house.selected(&tenant, &recipe), NOW).is_ok());
+    assert!(house.strongbox.lease_source_recorded(house.selected(&tenant, &recipe), &Vessel::default(), NOW).is_ok());
     let selected = house.selected(&tenant, &recipe);
     assert!(!house.strongbox.is_ready(&selected, NOW));
     assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::NeedsMint)));

@@ -1,5 +1,5 @@
 //! The one room that reads a secret: master key, sealing, accepting, use guards, leases, placing on a
-//! request, reading token answers, scrubbing answers.
+//! request, reading what sources answer, scrubbing answers.
 //!
 //! Not for talking to anybody: no socket is opened here, and no record is stored. Sealed bytes come
 //! from and go to the store through the gate's [`keybearer_gate::CredentialDirectory`]; what is placed
@@ -11,6 +11,8 @@
 //! cleared request, intent and lease, and makes the one thing that can be sent.
 
 mod accept;
+mod answer;
+mod carry;
 mod guards;
 mod lease;
 mod master;
@@ -21,6 +23,7 @@ mod scrub;
 mod seal;
 mod secret;
 mod strongbox;
+mod vessel;
 
 #[cfg(test)]
 mod fixture;
@@ -29,6 +32,8 @@ mod fixture;
 pub use accept::Accepted;
 pub use accept::SecretInput;
 pub use accept::ValueRefused;
+pub use answer::AnswerRefused;
+pub use answer::Told;
 pub use guards::Flight;
 pub use guards::UseGuard;
 pub use lease::CredentialUnusable;
@@ -37,8 +42,10 @@ pub use lease::LeaseRefused;
 pub use lease::Selected;
 pub use master::MasterKey;
 pub use master::MasterKeyRefused;
+pub use minted::KeepRefused;
 pub use minted::Minted;
-pub use minted::TokenRefused;
+pub use minted::Undo;
+pub use minted::Yield;
 pub use place::Armed;
 pub use place::OpenArmed;
 pub use place::PlaceRefused;
@@ -56,3 +63,4 @@ pub use scrub::scrub_bytes;
 pub use scrub::scrub_text;
 pub use seal::SealBroken;
 pub use strongbox::Strongbox;
+pub use vessel::Vessel;

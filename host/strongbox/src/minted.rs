@@ -1,160 +1,225 @@
-//! Minted tokens: what a token endpoint answers is read here and nowhere else, and kept in memory only.
-//! A token is used until shortly before it ends, and looked for in answers until it has ended.
+//! What was fetched or minted with recipes, in memory only. A value is used until shortly before it ends,
+//! at the epoch and within the run that it was minted for, and looked for in answers until it has ended.
+//! With it is kept how it is given back to its issuer.
 //!
-//! Not for asking: the request to the token endpoint is cleared, armed and sent like any other one.
+//! Not for asking: a request to a source is cleared, armed and sent like any other one.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use keybearer_contract::CredentialId;
+use keybearer_contract::RunId;
+use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Exchange;
+use keybearer_gate::Facts;
+use keybearer_gate::Yields;
 use parking_lot::Mutex;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use crate::Raw;
-use crate::ScrubFault;
 use crate::Selected;
 use crate::Strongbox;
-use crate::accept::VALUE_BYTES_MAX;
+use crate::Vessel;
+use crate::accept;
 use crate::accept::VALUE_BYTES_MIN;
 use crate::guards::GuardKey;
 use crate::secret::Secret;
-
-/// A token endpoint's answer is small; the longest tokens in use are JWTs of a few KiB.
-const ANSWER_BYTES_MAX: usize = 64 << 10;
+use crate::secret::assert_lacks;
 
 /// Where the answer does not say (RFC 6749 §5.1 only recommends to): short, so that a wrong guess is
 /// corrected soon.
 const LIFE_S_DEFAULT: u64 = 300;
 
-/// A token is not used longer than this, whatever its endpoint says: an endpoint that revokes says
-/// nothing to us.
+/// A value is not used longer than this, whatever its issuer says: an issuer that revokes says nothing
+/// to us.
 const USE_S_MAX: u64 = 3_600;
 
-/// A token is looked for in answers no longer than this.
+/// A value is looked for in answers no longer than this.
 const SCRUB_S_MAX: u64 = 24 * 3_600;
 
-/// A token is not used in its last seconds (or last quarter, if that is less): a request takes time,
-/// and clocks differ.
+/// A value is not used in its last seconds (or last quarter, if that is less): a request takes time, and
+/// clocks differ.
 const BUFFER_S: u64 = 30;
 
-/// Tokens of one credential that are looked for in answers; what is beyond is older than an hour each.
-const TOKENS_MAX: usize = 32;
+/// Values of one credential that may be leased at once: one for each run that uses it.
+const HELD_MAX: usize = 256;
 
-/// What is known of a token that was minted.
+/// Secrets of one credential's source that are looked for in answers; what is beyond is the oldest.
+const SEEN_MAX: usize = 64;
+
+/// Logins of one credential that later fetches may use: one for each run.
+const SESSIONS_MAX: usize = 64;
+
+/// What came of asking a source.
+#[derive(Debug, Default)]
+pub struct Yield {
+    /// The names of the secrets that make up the value, joined as its form demands (a user and a password by a colon).
+    pub parts: Vec<&'static str>,
+    /// For how long the issuer says that it is good, in seconds; 300 where it does not say.
+    pub life_s: Option<u64>,
+    /// It is not used longer than this, in seconds.
+    pub use_max_s: Option<u64>,
+    /// The source's own number of it: one that is lower than what was seen before is refused (threats A04).
+    pub source_version: Option<u64>,
+    /// How it is given back.
+    pub undo: Option<Exchange>,
+    /// The reference by which it can be given back after a crash.
+    pub orphan: Option<String>,
+}
+
+/// What is known of a value that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Minted {
     /// Until when it is used.
     pub expires: UnixMillis,
 }
 
-/// Why a token endpoint's answer gave no token. Nothing of the answer is in it but its status and an
-/// error code of the standard.
+/// Why a value is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum TokenRefused {
-    /// The endpoint refused.
-    #[error("the token endpoint answered {status}{}", code.map(|code| format!(" {code}")).unwrap_or_default())]
-    Status {
-        /// The status.
-        status: u16,
-        /// The code, if it is one of RFC 6749 §5.2.
-        code: Option<&'static str>,
-    },
-    /// The answer is longer than a token's can be.
-    #[error("the token endpoint's answer is longer than {ANSWER_BYTES_MAX} bytes")]
-    TooLarge,
-    /// The answer is not what RFC 6749 §5.1 says, or in a coding that was not asked for.
-    #[error("the token endpoint's answer is malformed")]
-    Malformed,
-    /// Another type than `Bearer`.
-    #[error("the token endpoint's answer is of a token type other than Bearer")]
-    NotBearer,
-    /// The token does not fit a header, or is too short to be scrubbed.
-    #[error("the token cannot be sent, or is shorter than {VALUE_BYTES_MIN} bytes")]
+pub enum KeepRefused {
+    /// It does not fit where it goes, or is too short to be scrubbed.
+    #[error("what the source gave cannot be sent, or is shorter than {VALUE_BYTES_MIN} bytes")]
     Unfit,
-    /// The credential was rotated or revoked meanwhile: the token is forgotten.
-    #[error("the credential changed while a token was being minted")]
+    /// It is older than what the source gave before.
+    #[error("the source gave an older version than before")]
+    Older,
+    /// The credential was rotated or revoked meanwhile: the value is forgotten.
+    #[error("the credential changed while a value was being fetched")]
     Stale,
+    /// Too many are held.
+    #[error("too many runs hold a value of this credential")]
+    TooMany,
 }
 
-/// RFC 6749 §5.2.
-const ERROR_CODES: [&str; 6] = [
-    "invalid_request",
-    "invalid_client",
-    "invalid_grant",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "invalid_scope",
-];
+/// How one value is given back to its issuer. Holds what its request carries; wiped when it is dropped.
+#[must_use]
+pub struct Undo {
+    /// For whom it was minted.
+    pub facts: Facts,
+    /// With what it was minted.
+    pub selected: Selected,
+    /// The request.
+    pub exchange: Exchange,
+    /// The reference under which it was noted, where it was.
+    pub orphan: Option<String>,
+    pub(crate) vessel: Vessel,
+    /// Whether it is part of the act that ends the credential, which waits for it before it is acknowledged.
+    pub(crate) in_act: bool,
+}
 
-/// The tokens of all credentials.
+assert_lacks!(Undo: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
+
+/// What is held of all credentials.
 #[derive(Default)]
 pub(crate) struct MintedTokens(Mutex<HashMap<GuardKey, Tokens>>);
 
-/// The tokens of one credential, oldest first.
+/// What is held of one credential.
 #[derive(Default)]
 struct Tokens {
+    /// Oldest first.
     held: Vec<Token>,
-    /// Raised when a token is added: a scrub set of an earlier generation lacks one.
+    /// Secrets that are looked for in answers, oldest first.
+    seen: VecDeque<Seen>,
+    /// Logins, by run.
+    sessions: HashMap<Option<RunId>, (u64, Vessel)>,
+    /// The highest of the source's own version numbers.
+    highest: u64,
+    /// Raised when a secret is added: a scrub set of an earlier generation lacks one.
     generation: u64,
 }
 
 struct Token {
+    run: Option<RunId>,
     secret: Arc<Secret>,
     epoch: u64,
+    minted: Instant,
     use_until: UnixMillis,
     /// The same by the clock that does not jump (threats R07).
     use_deadline: Instant,
-    scrub_deadline: Instant,
+    /// When its issuer takes it no more.
+    ends: Instant,
+    undo: Option<Box<Undo>>,
+}
+
+struct Seen {
+    run: Option<RunId>,
+    secret: Arc<Secret>,
+    until: Instant,
 }
 
 impl MintedTokens {
-    /// The newest token of that epoch that may still be used.
-    pub(crate) fn fresh(&self, key: &GuardKey, epoch: u64, now: UnixMillis) -> Option<Arc<Secret>> {
+    /// The newest value of that run and epoch that may still be used.
+    pub(crate) fn fresh(&self, selected: &Selected, now: UnixMillis) -> Option<Arc<Secret>> {
         let tokens = self.0.lock();
         let instant = Instant::now();
-        let fresh = |token: &&Token| token.epoch == epoch && now < token.use_until && instant < token.use_deadline;
-        tokens.get(key)?.held.iter().rfind(fresh).map(|token| Arc::clone(&token.secret))
+        let fresh = |token: &&Token| {
+            token.epoch == selected.epoch()
+                && token.run.as_ref() == selected.run()
+                && now < token.use_until
+                && instant < token.use_deadline
+        };
+        tokens.get(&selected.guard_key())?.held.iter().rfind(fresh).map(|token| Arc::clone(&token.secret))
     }
 
-    /// A number that changes whenever a token is added.
+    /// A number that changes whenever a secret is added.
     pub(crate) fn generation(&self, key: &GuardKey) -> u64 {
         self.0.lock().get(key).map_or(0, |tokens| tokens.generation)
     }
 
-    /// Every token of every epoch that has not ended.
+    /// Every secret that is looked for in answers.
     pub(crate) fn all(&self, key: &GuardKey) -> Vec<Arc<Secret>> {
         let now = Instant::now();
         let tokens = self.0.lock();
-        let held = tokens.get(key).map_or(&[][..], |tokens| tokens.held.as_slice());
-        held.iter().filter(|token| now < token.scrub_deadline).map(|token| Arc::clone(&token.secret)).collect()
+        let Some(tokens) = tokens.get(key) else { return Vec::new() };
+        let seen = tokens.seen.iter().filter(|seen| now < seen.until).map(|seen| &seen.secret);
+        seen.chain(tokens.held.iter().map(|token| &token.secret)).map(Arc::clone).collect()
     }
 
-    fn keep(&self, key: GuardKey, token: Token) {
-        let now = Instant::now();
+    /// A secret that a source gave: looked for in answers from now on.
+    pub(crate) fn see(&self, selected: &Selected, secret: &Arc<Secret>) {
+        if secret.len() < VALUE_BYTES_MIN {
+            return;
+        }
+        let life = Duration::from_secs(SCRUB_S_MAX);
+        let seen = Seen { run: selected.run().cloned(), secret: Arc::clone(secret), until: Instant::now() + life };
         let mut all = self.0.lock();
-        // Here and not by a timer: what is minted is what makes it grow.
-        all.retain(|_, tokens| {
-            tokens.held.retain(|token| now < token.scrub_deadline);
-            !tokens.held.is_empty()
-        });
-        let tokens = all.entry(key).or_default();
-        if tokens.held.len() >= TOKENS_MAX {
-            tokens.held.remove(0);
-        }
-        tokens.held.push(token);
-        tokens.generation = next_generation();
+        all.entry(selected.guard_key()).or_default().add_seen(seen);
     }
 
-    fn spoil(&self, key: &GuardKey, epoch: u64) {
-        let now = Instant::now();
-        if let Some(tokens) = self.0.lock().get_mut(key) {
-            tokens.held.iter_mut().filter(|token| token.epoch == epoch).for_each(|token| token.use_deadline = now);
+    /// Takes out what is chosen, and with it all that was seen within the same runs: it is neither leased
+    /// nor looked for any more, and given back by what is returned.
+    fn take(&self, chosen: impl Fn(&GuardKey, &Token) -> bool, runs: impl Fn(&GuardKey, &RunId) -> bool) -> Vec<Undo> {
+        let mut undos = Vec::new();
+        for (key, tokens) in self.0.lock().iter_mut() {
+            let ended = |run: &Option<RunId>| run.as_ref().is_some_and(|run| runs(key, run));
+            for mut token in tokens.held.extract_if(.., |token| chosen(key, token)) {
+                undos.extend(token.undo.take().map(|undo| *undo));
+                if !ended(&token.run) {
+                    // Its issuer may take a while to forget it.
+                    let until = Instant::now() + Duration::from_secs(LIFE_S_DEFAULT);
+                    tokens.seen.push_back(Seen { run: token.run, secret: token.secret, until });
+                }
+            }
+            tokens.seen.retain(|seen| !ended(&seen.run));
+            tokens.sessions.retain(|run, _| !ended(run));
         }
+        undos
+    }
+}
+
+impl Tokens {
+    fn add_seen(&mut self, seen: Seen) {
+        let now = Instant::now();
+        self.seen.retain(|seen| now < seen.until);
+        if self.seen.len() >= SEEN_MAX {
+            self.seen.pop_front();
+        }
+        self.seen.push_back(seen);
+        self.generation = next_generation();
     }
 }
 
@@ -165,88 +230,157 @@ fn next_generation() -> u64 {
     LAST.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
 }
 
-/// The members that matter; the rest of the answer is dropped unread.
-#[derive(Deserialize)]
-struct TokenAnswer<'body> {
-    access_token: String,
-    token_type: &'body str,
-    #[serde(borrow, default)]
-    expires_in: Option<&'body RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ErrorAnswer<'body> {
-    error: &'body str,
-}
-
 impl Strongbox {
-    /// Reads a token endpoint's answer and keeps the token for leases of the same epoch. Nothing of the
-    /// answer reaches anybody else.
+    /// A vessel to begin a fetch with: what logins of the same credential, epoch and run left that lasts.
+    pub fn vessel(&self, selected: &Selected) -> Vessel {
+        let all = self.minted.0.lock();
+        let session = all.get(&selected.guard_key()).and_then(|tokens| tokens.sessions.get(&selected.run().cloned()));
+        session.filter(|(epoch, _)| *epoch == selected.epoch()).map(|(_, vessel)| vessel.lasting()).unwrap_or_default()
+    }
+
+    /// Keeps what came of a fetch, for leases of the same epoch and run.
     ///
     /// # Errors
-    /// [`TokenRefused`]; nothing is kept.
-    pub fn read_token_answer(&self, raw: Raw, selected: &Selected, now: UnixMillis) -> Result<Minted, TokenRefused> {
-        let status = raw.status;
-        let body = crate::scrub::decoded_body(raw, ANSWER_BYTES_MAX).map_err(|fault| match fault {
-            ScrubFault::TooLarge => TokenRefused::TooLarge,
-            _ => TokenRefused::Malformed,
-        })?;
-        let body = Zeroizing::new(body);
-        if status != 200 {
-            let error = serde_json::from_slice::<ErrorAnswer<'_>>(&body).ok().map(|answer| answer.error);
-            let code = ERROR_CODES.into_iter().find(|code| Some(*code) == error);
-            return Err(TokenRefused::Status { status, code });
+    /// [`KeepRefused`]; nothing is kept. [`Self::undo_of`], asked before, says how it is given back then.
+    pub fn keep(
+        &self,
+        selected: &Selected,
+        vessel: &Vessel,
+        yielded: Yield,
+        facts: &Facts,
+        now: UnixMillis,
+    ) -> Result<Minted, KeepRefused> {
+        let secret = Arc::new(joined(selected.kind().yields(), &yielded.parts, vessel)?);
+        if self.guards.is_over(&selected.guard_key(), selected.epoch()) {
+            return Err(KeepRefused::Stale);
         }
-        let answer: TokenAnswer<'_> = serde_json::from_slice(&body).map_err(|_| TokenRefused::Malformed)?;
-        if !answer.token_type.eq_ignore_ascii_case("bearer") {
-            return Err(TokenRefused::NotBearer);
-        }
-        let mut token = Zeroizing::new(answer.access_token.into_bytes());
-        if !(VALUE_BYTES_MIN..=VALUE_BYTES_MAX).contains(&token.len()) || !token.iter().all(u8::is_ascii_graphic) {
-            return Err(TokenRefused::Unfit);
-        }
-        let life_s = match answer.expires_in {
-            None => LIFE_S_DEFAULT,
-            Some(number) => seconds(number.get()).ok_or(TokenRefused::Malformed)?,
-        };
-        let key = selected.guard_key();
-        if self.guards.is_over(&key, selected.epoch()) {
-            return Err(TokenRefused::Stale);
-        }
-        let use_s = (life_s - BUFFER_S.min(life_s / 4)).min(USE_S_MAX);
-        let use_until = UnixMillis(now.0.saturating_add(use_s * 1_000));
+        let life_s = yielded.life_s.unwrap_or(LIFE_S_DEFAULT);
+        let use_max_s = yielded.use_max_s.unwrap_or(USE_S_MAX).min(USE_S_MAX);
+        let use_s = (life_s - BUFFER_S.min(life_s / 4)).min(use_max_s);
         let instant = Instant::now();
-        self.minted.keep(
-            key,
-            Token {
-                secret: Arc::new(Secret::take(std::mem::take(&mut *token))),
-                epoch: selected.epoch(),
-                use_until,
-                use_deadline: instant + Duration::from_secs(use_s),
-                scrub_deadline: instant + Duration::from_secs(life_s.clamp(LIFE_S_DEFAULT, SCRUB_S_MAX)),
-            },
-        );
-        Ok(Minted { expires: use_until })
+        let token = Token {
+            run: selected.run().cloned(),
+            secret,
+            epoch: selected.epoch(),
+            minted: instant,
+            use_until: UnixMillis(now.0.saturating_add(use_s * 1_000)),
+            use_deadline: instant + Duration::from_secs(use_s),
+            ends: instant + Duration::from_secs(life_s.min(SCRUB_S_MAX)),
+            undo: undo(selected, vessel, &yielded, facts).map(Box::new),
+        };
+        let expires = token.use_until;
+        let seen_until = instant + Duration::from_secs(life_s.clamp(LIFE_S_DEFAULT, SCRUB_S_MAX));
+        let mut all = self.minted.0.lock();
+        let tokens = all.entry(selected.guard_key()).or_default();
+        if yielded.source_version.is_some_and(|version| version < tokens.highest) {
+            return Err(KeepRefused::Older);
+        }
+        // Here and not by a timer: what is minted is what makes it grow.
+        tokens.held.retain(|old| match old.undo {
+            // What is to be given back is kept until it has ended by itself.
+            Some(_) => instant < old.ends,
+            None => instant < old.use_deadline && (old.epoch != token.epoch || old.run != token.run),
+        });
+        if tokens.held.len() >= HELD_MAX {
+            return Err(KeepRefused::TooMany);
+        }
+        tokens.highest = tokens.highest.max(yielded.source_version.unwrap_or(0));
+        tokens.add_seen(Seen { run: token.run.clone(), secret: Arc::clone(&token.secret), until: seen_until });
+        tokens.held.push(token);
+        let session = vessel.lasting();
+        if !session.is_empty() && tokens.sessions.len() < SESSIONS_MAX {
+            tokens.sessions.insert(selected.run().cloned(), (selected.epoch(), session));
+        }
+        Ok(Minted { expires })
     }
 
-    /// Whether a lease of what was selected would find a fresh token; true for what needs none.
+    /// How what a fetch gave is given back, for one that cannot be kept.
+    #[must_use]
+    pub fn undo_of(&self, selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) -> Option<Undo> {
+        undo(selected, vessel, yielded, facts)
+    }
+
+    /// Whether a lease of what was selected would find a value; true for what needs none.
     #[must_use]
     pub fn is_ready(&self, selected: &Selected, now: UnixMillis) -> bool {
-        !matches!(selected.kind(), keybearer_gate::CredentialKind::OauthClientCredentials(_))
-            || self.minted.fresh(&selected.guard_key(), selected.epoch(), now).is_some()
+        !selected.kind().is_recipe() || self.minted.fresh(selected, now).is_some()
     }
 
-    /// The upstream did not take the token: it is not leased again, and still looked for in answers.
-    pub fn spoil_token(&self, selected: &Selected) {
-        self.minted.spoil(&selected.guard_key(), selected.epoch());
+    /// The upstream did not take the value: it is not leased again, and still looked for in answers.
+    pub fn spoil(&self, selected: &Selected) {
+        let now = Instant::now();
+        if let Some(tokens) = self.minted.0.lock().get_mut(&selected.guard_key()) {
+            let same = |token: &&mut Token| token.epoch == selected.epoch() && token.run.as_ref() == selected.run();
+            tokens.held.iter_mut().filter(same).for_each(|token| token.use_deadline = now);
+        }
+    }
+
+    /// Nothing that was fetched with this credential is used when it is older than this: its source may have changed
+    /// unseen.
+    pub fn age(&self, tenant: &TenantId, credential: &CredentialId, age_max: Duration) {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        if let Some(tokens) = self.minted.0.lock().get_mut(&key) {
+            for token in &mut tokens.held {
+                token.use_deadline = token.use_deadline.min(token.minted + age_max);
+            }
+        }
+    }
+
+    /// Ends what was minted with a credential at an epoch below this one: part of the act that raised it, which
+    /// gives back what is returned before it is acknowledged.
+    pub fn end_minted(&self, tenant: &TenantId, credential: &CredentialId, epoch: u64) -> Vec<Undo> {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        if let Some(tokens) = self.minted.0.lock().get_mut(&key) {
+            tokens.sessions.retain(|_, (of, _)| *of >= epoch);
+        }
+        in_act(self.minted.take(|of, token| *of == key && token.epoch < epoch, |_, _| false))
+    }
+
+    /// Ends what was minted within a run, and wipes it.
+    pub fn end_run(&self, tenant: &TenantId, run: &RunId) -> Vec<Undo> {
+        let is_of = |key: &GuardKey, of: &RunId| key.tenant == *tenant && of == run;
+        self.minted.take(|key, token| token.run.as_ref().is_some_and(|of| is_of(key, of)), is_of)
+    }
+
+    /// Ends all that was minted for a tenant, and forgets that it was: part of the act that ends the tenant.
+    pub fn end_tenant(&self, tenant: &TenantId) -> Vec<Undo> {
+        let undos = self.minted.take(|key, _| key.tenant == *tenant, |_, _| false);
+        self.minted.0.lock().retain(|key, _| key.tenant != *tenant);
+        in_act(undos)
     }
 }
 
-/// A number of seconds, as a number or, as some endpoints write it, as a string.
-fn seconds(text: &str) -> Option<u64> {
-    let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    let whole = digits.split_once('.').map_or(digits, |(whole, _)| whole);
-    whole.parse().ok()
+fn in_act(mut undos: Vec<Undo>) -> Vec<Undo> {
+    undos.iter_mut().for_each(|undo| undo.in_act = true);
+    undos
+}
+
+fn undo(selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) -> Option<Undo> {
+    let exchange = yielded.undo.clone()?;
+    let (facts, selected, vessel) = (facts.clone(), selected.clone(), vessel.shared());
+    Some(Undo { facts, selected, exchange, orphan: yielded.orphan.clone(), vessel, in_act: false })
+}
+
+/// The value, as it goes out, checked against where that is.
+fn joined(yields: Yields, parts: &[&'static str], vessel: &Vessel) -> Result<Secret, KeepRefused> {
+    let glue = match yields {
+        Yields::Basic => b':',
+        Yields::Bearer | Yields::Header | Yields::Query => b'\n',
+    };
+    let parts: Option<Vec<_>> = parts.iter().map(|name| vessel.get(name)).collect();
+    let parts = parts.ok_or(KeepRefused::Unfit)?;
+    let length: usize = parts.iter().map(|part| part.len() + 1).sum();
+    // Reserved whole, so that it is never moved while it grows.
+    let mut value = Zeroizing::new(Vec::with_capacity(length));
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            value.push(glue);
+        }
+        value.extend_from_slice(part.expose());
+    }
+    let secret = Secret::take(std::mem::take(&mut *value));
+    accept::check_yielded(yields, &secret).map_err(|_| KeepRefused::Unfit)?;
+    Ok(secret)
 }
 
 #[cfg(test)]

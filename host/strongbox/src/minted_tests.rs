@@ -3,12 +3,18 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use keybearer_contract::CredentialId;
+use keybearer_contract::Method;
 use keybearer_contract::TenantId;
+use keybearer_gate::AnswerShape;
 
 use super::*;
+use crate::AnswerRefused;
 use crate::LeaseRefused;
+use crate::Raw;
+use crate::Told;
 use crate::fixture::House;
 use crate::fixture::NOW;
+use crate::fixture::facts;
 use crate::fixture::oauth;
 use crate::lease::Leased;
 
@@ -25,70 +31,136 @@ fn answer(status: u16, body: &str) -> Raw {
     Raw::new(status, HeaderMap::new(), vec![Bytes::copy_from_slice(body.as_bytes())], true)
 }
 
-fn read(body: &str) -> Result<u64, TokenRefused> {
-    let (house, tenant, recipe) = house_with_recipe();
-    let minted = house.strongbox.read_token_answer(answer(200, body), &house.selected(&tenant, &recipe), NOW)?;
-    Ok((minted.expires.0 - NOW.0) / 1_000)
+/// What a token endpoint's answer holds.
+fn shape() -> AnswerShape {
+    let url = "https://login.example.com/token".parse().expect("canonical");
+    Exchange::new(Method::Post, url)
+        .holds("access_token", &["access_token"])
+        .tells("expires_in", &["expires_in"])
+        .fails_with(&["error"], &["invalid_client"])
+        .answer
 }
 
 fn token(extra: &str) -> String {
     format!(r#"{{"access_token":"{TOKEN}","token_type":"bearer"{extra}}}"#)
 }
 
-#[test]
-fn a_token_is_used_until_shortly_before_it_ends_and_never_longer_than_an_hour() {
-    assert_eq!(read(&token(r#","expires_in":600"#)), Ok(570));
-    assert_eq!(read(&token(r#","expires_in":"600""#)), Ok(570));
-    assert_eq!(read(&token(r#","expires_in":600.0"#)), Ok(570));
-    assert_eq!(read(&token(r#","expires_in":20"#)), Ok(15));
-    assert_eq!(read(&token(r#","expires_in":0"#)), Ok(0));
-    assert_eq!(read(&token("")), Ok(270));
-    assert_eq!(read(&token(r#","expires_in":18446744073709551615"#)), Ok(3_600));
-    assert_eq!(read(&token(r#","refresh_token":"x","id_token":"y","scope":"z""#)), Ok(270));
+/// Reads an answer and keeps what it gives, as the code of a source does.
+fn mint(house: &House, selected: &Selected, body: &str) -> Result<Minted, KeepRefused> {
+    let mut vessel = house.strongbox.vessel(selected);
+    let told = house.strongbox.read_answer(answer(200, body), &shape(), selected, &mut vessel).expect("read");
+    let life_s = told.number("expires_in").expect("a number");
+    let yielded = Yield { parts: vec!["access_token"], life_s, ..Yield::default() };
+    house.strongbox.keep(selected, &vessel, yielded, &facts(selected.tenant()), NOW)
 }
 
-#[test]
-fn a01_an_answer_that_is_not_what_the_standard_says_gives_no_token() {
-    for body in [
-        "",
-        "[]",
-        "{",
-        r#"{"access_token":"0123456789abcdef"}"#,
-        r#"{"token_type":"Bearer"}"#,
-        r#"{"access_token":7,"token_type":"Bearer"}"#,
-    ] {
-        assert_eq!(read(body), Err(TokenRefused::Malformed), "{body}");
-    }
-    for extra in [r#","expires_in":-1"#, r#","expires_in":{}"#, r#","access_token":"0123456789abcdef""#] {
-        assert_eq!(read(&token(extra)), Err(TokenRefused::Malformed), "{extra}");
-    }
-    assert_eq!(read(&token("").replace("bearer", "mac")), Err(TokenRefused::NotBearer));
-    for unfit in ["short", "0123456789 abcdef", "0123456789\\r\\nabcdef", "0123456789abcdé"] {
-        assert_eq!(read(&token("").replace(TOKEN, unfit)), Err(TokenRefused::Unfit), "{unfit}");
-    }
-    assert_eq!(read(&token("").replace(TOKEN, &"x".repeat(9_000))), Err(TokenRefused::Unfit));
-    assert_eq!(read(&token("").replace(TOKEN, &"x".repeat(70_000))), Err(TokenRefused::TooLarge));
+fn life(body: &str) -> Result<u64, KeepRefused> {
+    let (house, tenant, recipe) = house_with_recipe();
+    Ok((mint(&house, &house.selected(&tenant, &recipe), body)?.expires.0 - NOW.0) / 1_000)
 }
 
-#[test]
-fn p10_a_refusal_repeats_nothing_of_the_answer_but_a_code_of_the_standard() {
+fn read(status: u16, body: &str) -> Result<Told, AnswerRefused> {
     let (house, tenant, recipe) = house_with_recipe();
     let selected = house.selected(&tenant, &recipe);
-    let refused = |status, body: &str| house.strongbox.read_token_answer(answer(status, body), &selected, NOW).err();
+    house.strongbox.read_answer(answer(status, body), &shape(), &selected, &mut Vessel::default())
+}
+
+#[test]
+fn a_token_is_used_until_shortly_before_it_ends_and_never_longer_than_an_hour() {
+    assert_eq!(life(&token(r#","expires_in":600"#)), Ok(570));
+    assert_eq!(life(&token(r#","expires_in":"600""#)), Ok(570));
+    assert_eq!(life(&token(r#","expires_in":600.0"#)), Ok(570));
+    assert_eq!(life(&token(r#","expires_in":20"#)), Ok(15));
+    assert_eq!(life(&token(r#","expires_in":0"#)), Ok(0));
+    assert_eq!(life(&token("")), Ok(270));
+    assert_eq!(life(&token(r#","expires_in":18446744073709551615"#)), Ok(3_600));
+    assert_eq!(life(&token(r#","refresh_token":"x","id_token":"y","scope":"z""#)), Ok(270));
+}
+
+#[test]
+fn a01_an_answer_that_is_not_what_was_asked_for_gives_nothing() {
+    for body in ["", "[]", "{", r#"{"token_type":"Bearer"}"#, r#"{"access_token":7}"#, r#"{"access_token":null}"#] {
+        assert_eq!(read(200, body), Err(AnswerRefused::Malformed), "{body}");
+    }
+    for extra in [r#","expires_in":{}"#, r#","access_token":"0123456789abcdef""#, r#","expires_in":"a\nb""#] {
+        assert_eq!(read(200, &token(extra)), Err(AnswerRefused::Malformed), "{extra}");
+    }
+    let told = read(200, &token(r#","expires_in":-1"#)).expect("read");
+    assert_eq!(told.number("expires_in"), Err(AnswerRefused::Malformed));
+    for unfit in ["short", "0123456789 abcdef", "0123456789\\r\\nabcdef", "0123456789abcdé", &"x".repeat(9_000)] {
+        assert_eq!(life(&token("").replace(TOKEN, unfit)), Err(KeepRefused::Unfit), "{unfit}");
+    }
+    assert_eq!(read(200, &token("").replace(TOKEN, &"x".repeat(40_000))), Err(AnswerRefused::Malformed));
+    assert_eq!(read(200, &token("").replace(TOKEN, &"x".repeat(70_000))), Err(AnswerRefused::TooLarge));
+}
+
+#[test]
+fn p10_a_refusal_repeats_nothing_of_the_answer_but_a_known_code() {
     let code = Some("invalid_client");
-    assert_eq!(refused(401, r#"{"error":"invalid_client"}"#), Some(TokenRefused::Status { status: 401, code }));
+    assert_eq!(read(401, r#"{"error":"invalid_client"}"#), Err(AnswerRefused::Status { status: 401, code }));
     let body = format!(r#"{{"error":"{TOKEN}"}}"#);
-    assert_eq!(refused(400, &body), Some(TokenRefused::Status { status: 400, code: None }));
-    assert_eq!(refused(206, &token("")), Some(TokenRefused::Status { status: 206, code: None }));
+    assert_eq!(read(400, &body), Err(AnswerRefused::Status { status: 400, code: None }));
+    assert_eq!(read(206, &token("")), Err(AnswerRefused::Status { status: 206, code: None }));
+}
+
+#[test]
+fn a04_an_older_version_than_was_seen_is_not_kept() {
+    let (house, tenant, recipe) = house_with_recipe();
+    let selected = house.selected(&tenant, &recipe);
+    let keep = |source_version| {
+        let mut vessel = Vessel::default();
+        house.strongbox.read_answer(answer(200, &token("")), &shape(), &selected, &mut vessel).expect("read");
+        let yielded = Yield { parts: vec!["access_token"], source_version: Some(source_version), ..Yield::default() };
+        house.strongbox.keep(&selected, &vessel, yielded, &facts(&tenant), NOW).map(drop)
+    };
+    assert_eq!(keep(3), Ok(()));
+    assert_eq!(keep(2), Err(KeepRefused::Older));
+    assert_eq!(keep(3), Ok(()));
+    assert_eq!(keep(4), Ok(()));
+}
+
+#[test]
+fn what_is_minted_within_a_run_is_for_this_run_and_is_wiped_with_it() {
+    let (house, tenant, recipe) = house_with_recipe();
+    let run = RunId::random();
+    let within = house.selected(&tenant, &recipe).within(Some(run.clone()));
+    mint(&house, &within, &token("")).expect("minted");
+    assert!(house.strongbox.is_ready(&within, NOW));
+    assert!(!house.strongbox.is_ready(&house.selected(&tenant, &recipe), NOW));
+    assert!(!house.strongbox.is_ready(&within.clone().within(Some(RunId::random())), NOW));
+    assert!(house.strongbox.end_run(&house.tenant(), &run).is_empty(), "another tenant's run of that id is none");
+    assert!(house.strongbox.is_ready(&within, NOW));
+    house.strongbox.end_run(&tenant, &run);
+    assert!(!house.strongbox.is_ready(&within, NOW));
+    assert!(house.strongbox.minted.all(&within.guard_key()).is_empty());
+}
+
+#[test]
+fn what_is_ended_is_given_back_once_and_is_still_scrubbed() {
+    let (house, tenant, recipe) = house_with_recipe();
+    let selected = house.selected(&tenant, &recipe);
+    let mut vessel = Vessel::default();
+    house.strongbox.read_answer(answer(200, &token("")), &shape(), &selected, &mut vessel).expect("read");
+    let url = "https://login.example.com/revoke".parse().expect("canonical");
+    let undo = Some(Exchange::new(Method::Post, url));
+    let yielded = Yield { parts: vec!["access_token"], undo, ..Yield::default() };
+    house.strongbox.keep(&selected, &vessel, yielded, &facts(&tenant), NOW).expect("kept");
+    assert!(house.strongbox.end_minted(&tenant, &recipe, 1).is_empty(), "its epoch has not ended");
+    assert_eq!(house.strongbox.end_minted(&tenant, &recipe, 2).len(), 1);
+    assert!(house.strongbox.end_minted(&tenant, &recipe, 2).is_empty());
+    assert!(!house.strongbox.is_ready(&selected, NOW));
+    let mut text = TOKEN.to_owned();
+    crate::scrub_text(&house.strongbox.scrub_set(&tenant, &[recipe]), &mut text);
+    assert_eq!(text, "[redacted]");
 }
 
 #[test]
 fn a_token_is_leased_at_the_epoch_it_was_minted_for_until_it_ends() {
     let (house, tenant, recipe) = house_with_recipe();
     let selected = house.selected(&tenant, &recipe);
-    house.strongbox.read_token_answer(answer(200, &token("")), &selected, NOW).expect("minted");
+    mint(&house, &selected, &token("")).expect("minted");
     let lease = house.lease(&tenant, &recipe);
-    assert!(matches!(&lease.value, Leased::Minted(token) if token.expose() == TOKEN.as_bytes()));
+    assert!(matches!(&lease.value, Leased::Minted(_, token) if token.expose() == TOKEN.as_bytes()));
     assert!(house.strongbox.is_ready(&selected, NOW));
     let later = UnixMillis(NOW.0 + 270_000);
     assert!(matches!(house.strongbox.lease_recorded(selected, later), Err(LeaseRefused::NeedsMint)));
@@ -102,16 +174,15 @@ async fn r05_a_token_that_arrives_after_the_revocation_is_forgotten() {
     let (house, tenant, recipe) = house_with_recipe();
     let selected = house.selected(&tenant, &recipe);
     house.strongbox.barrier_revoke(&tenant, &recipe, 2).await;
-    let late = house.strongbox.read_token_answer(answer(200, &token("")), &selected, NOW);
-    assert_eq!(late, Err(TokenRefused::Stale));
+    assert_eq!(mint(&house, &selected, &token("")), Err(KeepRefused::Stale));
 }
 
 #[test]
 fn r02_a_token_that_the_upstream_did_not_take_is_not_leased_again_and_still_scrubbed() {
     let (house, tenant, recipe) = house_with_recipe();
     let selected = house.selected(&tenant, &recipe);
-    house.strongbox.read_token_answer(answer(200, &token("")), &selected, NOW).expect("minted");
-    house.strongbox.spoil_token(&selected);
+    mint(&house, &selected, &token("")).expect("minted");
+    house.strongbox.spoil(&selected);
     assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::NeedsMint)));
     let mut text = format!("a {TOKEN} b");
     crate::scrub_text(&house.strongbox.scrub_set(&tenant, &[recipe]), &mut text);
@@ -127,7 +198,7 @@ fn x10_a_token_is_scrubbed_from_the_moment_it_is_minted_and_so_is_its_client() {
         text
     };
     assert_eq!(scrubbed(TOKEN), TOKEN);
-    house.strongbox.read_token_answer(answer(200, &token("")), &house.selected(&tenant, &recipe), NOW).expect("minted");
+    mint(&house, &house.selected(&tenant, &recipe), &token("")).expect("minted");
     assert_eq!(scrubbed(TOKEN), "[redacted]");
     assert_eq!(scrubbed("client-secret-0123456789"), "[redacted]");
     // `id:client-secret-0123456789` in base64, as it was sent.
@@ -140,11 +211,14 @@ fn o5_tokens_of_one_credential_do_not_pile_up() {
     let selected = house.selected(&tenant, &recipe);
     for number in 0..100 {
         let body = token("").replace(TOKEN, &format!("{TOKEN}-{number}"));
-        house.strongbox.read_token_answer(answer(200, &body), &selected, NOW).expect("minted");
+        mint(&house, &selected, &body).expect("minted");
     }
-    assert_eq!(house.strongbox.minted.all(&selected.guard_key()).len(), TOKENS_MAX);
+    assert_eq!(house.strongbox.minted.all(&selected.guard_key()).len(), SEEN_MAX + 1);
     let newest = format!("{TOKEN}-99");
     assert!(
-        matches!(house.lease(&tenant, &recipe).value, Leased::Minted(token) if token.expose() == newest.as_bytes())
+        matches!(house.lease(&tenant, &recipe).value, Leased::Minted(_, token) if token.expose() == newest.as_bytes())
     );
+    let runs = (0..2 * HELD_MAX).map(|_| selected.clone().within(Some(RunId::random())));
+    let kept = runs.filter(|within| mint(&house, within, &token("")).is_ok()).count();
+    assert_eq!(kept, HELD_MAX - 1, "a run beyond these is told so, and takes nothing from another");
 }

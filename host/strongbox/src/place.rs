@@ -23,11 +23,13 @@ use keybearer_gate::Cleared;
 use keybearer_gate::ClearedParts;
 use keybearer_gate::Destination;
 use keybearer_gate::Facts;
+use keybearer_gate::How;
 use keybearer_ledger::Intent;
 use zeroize::Zeroizing;
 
 use crate::Lease;
 use crate::UseGuard;
+use crate::carry;
 use crate::lease::Leased;
 use crate::secret::Secret;
 use crate::secret::assert_lacks;
@@ -138,6 +140,12 @@ impl Armed {
         self.open.credential.as_ref()
     }
 
+    /// The size of its body, for records.
+    #[must_use]
+    pub fn body_bytes(&self) -> u64 {
+        self.open.body.len() as u64
+    }
+
     /// Whether a credential is on it.
     #[must_use]
     pub fn is_credentialed(&self) -> bool {
@@ -161,7 +169,7 @@ pub fn place(cleared: Cleared, intent: Intent, lease: Lease) -> Result<Armed, Pl
     let is_recorded = intent.call() == &cleared.facts().call
         && intent.credential() == attached
         && intent.version() == Some(lease.version)
-        && intent.epoch() == Some(lease.guard.epoch());
+        && intent.epoch() == Some(lease.epoch);
     if !is_recorded {
         return Err(PlaceRefused::Mismatch);
     }
@@ -189,9 +197,9 @@ pub(crate) fn arm(cleared: Cleared, lease: Lease) -> Result<OpenArmed, PlaceRefu
         return Err(PlaceRefused::InTheClear);
     }
     let injection = injection(&attach, &lease.value)?;
-    let mut open = assemble(facts, parts, Some(&injection))?;
+    let mut open = assemble(facts, parts, Some(injection))?;
     open.credential = Some(attach.credential);
-    open.guard = Some(lease.guard);
+    open.guard = lease.guard;
     Ok(open)
 }
 
@@ -205,44 +213,46 @@ pub(crate) fn arm_plain(cleared: Cleared) -> Result<OpenArmed, PlaceRefused> {
 }
 
 /// What is added to a request.
-enum Injection {
-    Header(HeaderName, HeaderValue),
+#[derive(Default)]
+struct Injection {
+    header: Option<(HeaderName, HeaderValue)>,
     /// Name, and the value percent-encoded.
-    Query(String, Zeroizing<String>),
+    query: Option<(String, Zeroizing<String>)>,
+    body: Option<Zeroizing<Vec<u8>>>,
 }
 
 fn injection(attach: &Attach, value: &Leased) -> Result<Injection, PlaceRefused> {
-    let is_mint = attach.slot.is_none() && attach.grant.is_none();
-    match (value, &attach.placement) {
-        (Leased::Client(pair), Placement::Basic) if is_mint => {
-            Ok(Injection::Header(header::AUTHORIZATION, authorization("Basic ", &base64_of(pair))?))
+    match (&attach.how, value) {
+        (How::Slot(placement), Leased::Stored(kind, secret)) if kind.fits(placement) => slotted(placement, secret),
+        (How::Slot(placement), Leased::Minted(kind, secret)) if kind.fits(placement) => slotted(placement, secret),
+        (How::Exchange(carried), Leased::Source(stored, vessel)) => {
+            let (header, body) = carry::complete(carried, stored.as_ref(), vessel)?;
+            Ok(Injection { header, body, query: None })
         }
-        (Leased::Minted(token), Placement::Bearer) if !is_mint => {
-            Ok(Injection::Header(header::AUTHORIZATION, authorization("Bearer ", token.expose())?))
-        }
-        (Leased::Stored(kind, secret), placement) if !is_mint && kind.fits(placement) => match placement {
-            Placement::Bearer => {
-                Ok(Injection::Header(header::AUTHORIZATION, authorization("Bearer ", secret.expose())?))
-            }
-            Placement::Basic => {
-                Ok(Injection::Header(header::AUTHORIZATION, authorization("Basic ", &base64_of(secret))?))
-            }
-            Placement::Header { name } => {
-                let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| PlaceRefused::Malformed)?;
-                Ok(Injection::Header(name, authorization("", secret.expose())?))
-            }
-            Placement::Query { name } => {
-                let mut encoded = Zeroizing::new(String::with_capacity(3 * secret.len()));
-                percent_encode(secret.expose(), &mut encoded);
-                Ok(Injection::Query(name.clone(), encoded))
-            }
-        },
+        // A stored value of a recipe reaches no guest's request, nor anything else a source.
         _ => Err(PlaceRefused::WrongKind),
     }
 }
 
+fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRefused> {
+    let header = |name, value| Ok(Injection { header: Some((name, value)), ..Injection::default() });
+    match placement {
+        Placement::Bearer => header(header::AUTHORIZATION, authorization("Bearer ", secret.expose())?),
+        Placement::Basic => header(header::AUTHORIZATION, authorization("Basic ", &base64_of(secret))?),
+        Placement::Header { name } => {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| PlaceRefused::Malformed)?;
+            header(name, authorization("", secret.expose())?)
+        }
+        Placement::Query { name } => {
+            let mut encoded = Zeroizing::new(String::with_capacity(3 * secret.len()));
+            percent_encode(secret.expose(), &mut encoded);
+            Ok(Injection { query: Some((name.clone(), encoded)), ..Injection::default() })
+        }
+    }
+}
+
 /// `scheme value`, marked so that it is neither printed nor put into a header compression table.
-fn authorization(scheme: &str, value: &[u8]) -> Result<HeaderValue, PlaceRefused> {
+pub(crate) fn authorization(scheme: &str, value: &[u8]) -> Result<HeaderValue, PlaceRefused> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(scheme.len() + value.len()));
     bytes.extend_from_slice(scheme.as_bytes());
     bytes.extend_from_slice(value);
@@ -256,12 +266,12 @@ fn base64_of(secret: &Secret) -> Zeroizing<Vec<u8>> {
 }
 
 /// `client_id:client_secret`, each form-encoded before they are joined (RFC 6749 §2.3.1).
-pub(crate) fn client_pair(client_id: &str, secret: &Secret) -> Secret {
+pub(crate) fn client_pair(client_id: &str, secret: &[u8]) -> Secret {
     // Reserved whole, so that it is never moved while it grows.
     let mut pair = Zeroizing::new(String::with_capacity(3 * (client_id.len() + secret.len()) + 1));
     form_encode(client_id.as_bytes(), &mut pair);
     pair.push(':');
-    form_encode(secret.expose(), &mut pair);
+    form_encode(secret, &mut pair);
     Secret::take(pair.as_bytes().to_vec())
 }
 
@@ -295,8 +305,9 @@ fn push_percent(byte: u8, out: &mut String) {
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
-fn assemble(facts: Facts, parts: ClearedParts, injection: Option<&Injection>) -> Result<OpenArmed, PlaceRefused> {
+fn assemble(facts: Facts, parts: ClearedParts, injection: Option<Injection>) -> Result<OpenArmed, PlaceRefused> {
     let ClearedParts { destination, method, path, query, headers, body } = parts;
+    let injection = injection.unwrap_or_default();
     let mut map = HeaderMap::with_capacity(headers.len() + 3);
     let authority = HeaderValue::try_from(destination.authority()).map_err(|_| PlaceRefused::Malformed)?;
     // First, as RFC 9112 §3.2 would have it.
@@ -309,12 +320,16 @@ fn assemble(facts: Facts, parts: ClearedParts, injection: Option<&Injection>) ->
         }
     }
     map.insert(header::ACCEPT_ENCODING, CODINGS);
-    if let Some(Injection::Header(name, value)) = injection
-        && (HOST_HEADERS.contains(name) || map.insert(name.clone(), value.clone()).is_some())
+    if let Some((name, value)) = injection.header
+        && (HOST_HEADERS.contains(&name) || map.insert(name, value).is_some())
     {
         return Err(PlaceRefused::AlreadyPresent);
     }
-    let path_and_query = target(&path, query.as_deref(), injection)?;
+    let path_and_query = target(&path, query.as_deref(), injection.query.as_ref())?;
+    let body = match injection.body {
+        Some(mut completed) => Some(std::mem::take(&mut *completed)),
+        None => body,
+    };
     let has_body = body.is_some();
     Ok(OpenArmed {
         facts,
@@ -329,10 +344,14 @@ fn assemble(facts: Facts, parts: ClearedParts, injection: Option<&Injection>) ->
     })
 }
 
-fn target(path: &str, query: Option<&str>, injection: Option<&Injection>) -> Result<PathAndQuery, PlaceRefused> {
-    let (owned, value) = match injection {
-        Some(Injection::Query(name, value)) => (Some(name.as_str()), value.as_str()),
-        _ => (None, ""),
+fn target(
+    path: &str,
+    query: Option<&str>,
+    owned: Option<&(String, Zeroizing<String>)>,
+) -> Result<PathAndQuery, PlaceRefused> {
+    let (owned, value) = match owned {
+        Some((name, value)) => (Some(name.as_str()), value.as_str()),
+        None => (None, ""),
     };
     let length = path.len() + query.map_or(0, str::len) + owned.map_or(0, str::len) + value.len() + 3;
     let mut text = Zeroizing::new(String::with_capacity(length));

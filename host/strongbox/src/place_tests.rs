@@ -1,6 +1,11 @@
 //! Tests of placing: the credential is on the request once, where the slot says, and nowhere else.
 
+use keybearer_gate::Auth;
 use keybearer_gate::CredentialKind;
+use keybearer_gate::Exchange;
+use keybearer_gate::ExchangeBody;
+use keybearer_gate::Ingredient;
+use keybearer_gate::clear_exchange;
 
 use super::*;
 use crate::fixture::House;
@@ -111,10 +116,19 @@ fn x10_the_client_of_a_recipe_goes_to_its_token_endpoint_and_nowhere_else() {
     let recipe = house.credential(&tenant, oauth("a client"), "secret 0123456789:%");
     let client = || {
         let selected = house.selected(&tenant, &recipe);
-        house.strongbox.lease_client_recorded(selected, NOW).unwrap_or_else(|refused| panic!("{refused}"))
+        house
+            .strongbox
+            .lease_source_recorded(selected, &crate::Vessel::default(), NOW)
+            .unwrap_or_else(|refused| panic!("{refused}"))
     };
     let record = house.strongbox.record(&tenant, &recipe).expect("stored");
-    let mint = || keybearer_gate::clear_mint(&facts(&tenant), &record).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let mint = || {
+        let url = "https://login.example.com/token".parse().expect("canonical");
+        let exchange = Exchange::new(Method::Post, url)
+            .auth(Auth::Client { id: "a client".to_owned(), secret: Ingredient::Stored })
+            .body(ExchangeBody::Form(vec![("grant_type", "client_credentials".into())]));
+        clear_exchange(&facts(&tenant), &record, exchange).unwrap_or_else(|refusal| panic!("{refusal}"))
+    };
     let open = arm(mint(), client()).unwrap_or_else(|refused| panic!("{refused}"));
     // RFC 6749 §2.3.1: both are form-encoded before they are joined.
     let expected = STANDARD.encode("a+client:secret+0123456789%3A%25");
@@ -168,7 +182,7 @@ async fn p6_an_intent_of_another_call_credential_or_version_arms_nothing() {
 fn n20_n21_p05_what_the_host_or_the_slot_sets_is_not_on_the_request_already() {
     let house = House::new();
     let tenant = house.tenant();
-    let assembled = |name: &str, query: Option<&str>, injection: Option<&Injection>| {
+    let assembled = |name: &str, query: Option<&str>, injection: Option<Injection>| {
         let (facts, mut parts, _) = cleared(&tenant, "open", &CredentialId::random(), "/x").into_parts();
         parts.headers.push((name.to_owned(), b"guest".to_vec()));
         parts.query = query.map(str::to_owned);
@@ -177,13 +191,19 @@ fn n20_n21_p05_what_the_host_or_the_slot_sets_is_not_on_the_request_already() {
     for name in ["host", "Host", "accept-encoding", "range", "if-range", "connection", "transfer-encoding"] {
         assert_eq!(assembled(name, None, None), Some(PlaceRefused::AlreadyPresent), "{name}");
     }
-    let bearer = Injection::Header(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
-    assert_eq!(assembled("Authorization", None, Some(&bearer)), Some(PlaceRefused::AlreadyPresent));
-    assert_eq!(assembled("accept", None, Some(&bearer)), None);
-    let key = Injection::Query("key".to_owned(), Zeroizing::new("x".to_owned()));
+    let bearer = || {
+        let field = (header::AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+        Some(Injection { header: Some(field), ..Injection::default() })
+    };
+    assert_eq!(assembled("Authorization", None, bearer()), Some(PlaceRefused::AlreadyPresent));
+    assert_eq!(assembled("accept", None, bearer()), None);
+    let key = || {
+        let query = Some(("key".to_owned(), Zeroizing::new("x".to_owned())));
+        Some(Injection { query, ..Injection::default() })
+    };
     for query in ["key=g", "a=b&key", "a;KEY=g", "%6bey=g", "k%65y"] {
-        assert_eq!(assembled("accept", Some(query), Some(&key)), Some(PlaceRefused::AlreadyPresent), "{query}");
+        assert_eq!(assembled("accept", Some(query), key()), Some(PlaceRefused::AlreadyPresent), "{query}");
     }
-    assert_eq!(assembled("accept", Some("a=key&keys=b"), Some(&key)), None);
+    assert_eq!(assembled("accept", Some("a=key&keys=b"), key()), None);
     assert_eq!(assembled("accept", Some("a=b#c"), None), Some(PlaceRefused::Malformed));
 }

@@ -1,5 +1,5 @@
 //! An answer before and after scrubbing. A [`Raw`] has no reader outside this room: it can only be
-//! scrubbed, or read as a token endpoint's answer. A [`Reply`] is for everyone.
+//! scrubbed, or read as a source's answer. A [`Reply`] is for everyone.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -23,6 +23,12 @@ impl Raw {
     /// answers have no place here and so reach nobody (threats X02).
     pub fn new(status: u16, headers: HeaderMap, body: Vec<Bytes>, credentialed: bool) -> Self {
         Self { status, headers, body, credentialed }
+    }
+
+    /// The status, for records.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
     }
 }
 

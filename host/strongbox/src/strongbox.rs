@@ -18,6 +18,7 @@ use crate::MasterKey;
 use crate::MasterKeyRefused;
 use crate::SealBroken;
 use crate::SecretInput;
+use crate::Undo;
 use crate::ValueRefused;
 use crate::accept;
 use crate::guards::GuardKey;
@@ -170,6 +171,12 @@ impl Strongbox {
     pub(crate) fn record(&self, tenant: &TenantId, credential: &CredentialId) -> Option<Arc<CredentialRecord>> {
         let record = self.directory.credential(tenant, credential)?;
         (record.tenant == *tenant && record.id == *credential).then_some(record)
+    }
+
+    /// The record of what was minted with a credential, also of one that is revoked.
+    #[must_use]
+    pub fn record_of(&self, undo: &Undo) -> Option<Arc<CredentialRecord>> {
+        self.record(undo.selected.tenant(), undo.selected.credential())
     }
 
     /// Opens one version of a record.

@@ -293,13 +293,17 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
             }
             add(&Zeroizing::new(STANDARD.encode(value).into_bytes()));
         }
-        CredentialKind::OauthClientCredentials(client) => {
+        recipe => {
             let mut form = Zeroizing::new(String::with_capacity(3 * value.len()));
             place::form_encode(value, &mut form);
             add(form.as_bytes());
-            let pair = place::client_pair(&client.client_id, secret);
-            add(pair.expose());
-            add(&Zeroizing::new(STANDARD.encode(pair.expose()).into_bytes()));
+            if let CredentialKind::OauthClientCredentials(client) = recipe {
+                let pair = place::client_pair(&client.client_id, value);
+                add(pair.expose());
+                add(&Zeroizing::new(STANDARD.encode(pair.expose()).into_bytes()));
+            } else if let Some((_, password)) = accept::user_and_password(value) {
+                add(password);
+            }
         }
     }
 }

@@ -1,0 +1,106 @@
+//! The way to a source, as its code sees it: it asks, and hears facts. Secrets that are answered go to
+//! the vessel, which the code names and cannot open.
+
+use std::future::Future;
+use std::time::Duration;
+
+use keybearer_gate::Cleared;
+use keybearer_gate::Exchange;
+use keybearer_gate::clear_exchange;
+use keybearer_strongbox::AnswerRefused;
+use keybearer_strongbox::Raw;
+use keybearer_strongbox::Selected;
+use keybearer_strongbox::Strongbox;
+use keybearer_strongbox::Told;
+use keybearer_strongbox::Undo;
+use keybearer_strongbox::Vessel;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::MintFault;
+use crate::Wanted;
+
+/// The way of one request to a source: vetted address, intent, lease, dispatch.
+pub trait Transport: Send + Sync {
+    /// Sends it, with what is stored and what the vessel holds, and gives the answer, unread.
+    fn exchange(
+        &self,
+        request: Cleared,
+        selected: &Selected,
+        vessel: &Vessel,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Raw, MintFault>> + Send;
+
+    /// Sends what gives a minted value back, with what the vessel of its fetch holds and nothing that is stored.
+    fn give_back(
+        &self,
+        request: Cleared,
+        undo: &Undo,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Raw, MintFault>> + Send;
+}
+
+/// A source answers in well under a second; a call has thirty. Beyond this it is down.
+pub(crate) const EXCHANGE_MAX: Duration = Duration::from_secs(10);
+
+/// What the code of a source works with.
+pub(crate) struct Way<'mint, T> {
+    wanted: Wanted<'mint>,
+    strongbox: &'mint Strongbox,
+    transport: &'mint T,
+    vessel: Vessel,
+}
+
+impl<'mint, T: Transport> Way<'mint, T> {
+    pub(crate) fn new(wanted: Wanted<'mint>, strongbox: &'mint Strongbox, transport: &'mint T) -> Self {
+        let vessel = strongbox.vessel(wanted.selected);
+        Self { wanted, strongbox, transport, vessel }
+    }
+
+    /// Sends one request and reads its answer.
+    pub(crate) async fn ask(&mut self, exchange: Exchange) -> Result<Told, MintFault> {
+        let Wanted { facts, record, selected, deadline } = self.wanted;
+        let shape = exchange.answer.clone();
+        let request = clear_exchange(facts, record, exchange).map_err(MintFault::NotCleared)?;
+        let deadline = deadline.min(Instant::now() + EXCHANGE_MAX);
+        let exchanged = self.transport.exchange(request, selected, &self.vessel, deadline);
+        let raw = timeout_at(deadline, exchanged).await.map_err(|_| MintFault::TimedOut)??;
+        Ok(self.strongbox.read_answer(raw, &shape, selected, &mut self.vessel)?)
+    }
+
+    /// What the answers left so far.
+    pub(crate) fn vessel(&mut self) -> &mut Vessel {
+        &mut self.vessel
+    }
+}
+
+/// Gives a minted value back to its issuer.
+///
+/// # Errors
+/// [`MintFault`]: the issuer may still take it until it ends by itself.
+pub async fn undo(undo: &Undo, strongbox: &Strongbox, transport: &impl Transport) -> Result<(), MintFault> {
+    let record = strongbox.record_of(undo).ok_or(MintFault::Stale)?;
+    let shape = undo.exchange.answer.clone();
+    let request = clear_exchange(&undo.facts, &record, undo.exchange.clone()).map_err(MintFault::NotCleared)?;
+    let deadline = Instant::now() + UNDO_MAX;
+    let raw = timeout_at(deadline, transport.give_back(request, undo, deadline)).await;
+    let raw = raw.map_err(|_| MintFault::TimedOut)??;
+    strongbox.read_answer(raw, &shape, &undo.selected, &mut Vessel::default())?;
+    Ok(())
+}
+
+/// A revocation waits for this; whoever revokes does not want to wait for an issuer that is down.
+const UNDO_MAX: Duration = Duration::from_secs(3);
+
+impl From<AnswerRefused> for MintFault {
+    fn from(refused: AnswerRefused) -> Self {
+        match refused {
+            // 408 and 429 are of the moment; every other 4xx is of the client (RFC 6749 §5.2).
+            AnswerRefused::Status { status: 400..=407 | 409..=428 | 430..=499, .. } => Self::Refused(refused),
+            _ => {
+                tracing::debug!(%refused, "the source's answer is of no use");
+                Self::Unavailable
+            }
+        }
+    }
+}
