@@ -73,6 +73,7 @@ fn config(home: &std::path::Path, built: &Built, stage: &Stage) -> anyhow::Resul
         tenant_defaults: (100, 64),
         signers: Signers { trusted: vec![built.signer.clone()], revoked: Vec::new() },
         refuse_shared_values: false,
+        overlap_s_max: 0,
         dangerous: Vec::new(),
     })
 }

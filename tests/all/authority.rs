@@ -89,6 +89,7 @@ rows! {
     GET "/v1/credentials" list_credentials CREDENTIALS, Nothing => 200 200;
     GET "/v1/credentials/{id}" get_credential CREDENTIALS, Credential => 200 404;
     POST "/v1/credentials/{id}/versions" rotate_credential CREDENTIALS, Credential => 201 404;
+    POST "/v1/credentials/{id}/rollback" rollback_credential CREDENTIALS, Credential => 201 404;
     DELETE "/v1/credentials/{id}/versions/{version}" destroy_version CREDENTIALS, Credential => 200 404;
     GET "/v1/grants" list_grants GRANTS, Nothing => 200 200;
     GET "/v1/grants/{id}/differences" grant_differences GRANTS, Grant => 200 404;
@@ -302,7 +303,8 @@ impl Stage {
                 "name": "another", "kind": {"kind": "bearer"}, "owner": "the matrix", "justification": "a row",
                 "value": canary("another-"),
             }),
-            "rotate_credential" => json!({"value": canary("next-")}),
+            "rotate_credential" => json!({"value": canary("next-"), "overlap_s": 60}),
+            "rollback_credential" => json!({}),
             "give_grant" => json!({"package": PACKAGE, "slot": "site", "credential": self.ids[&Subject::Credential]}),
             "approve_grant" => json!({"digest": self.ids[&Subject::Package]}),
             "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),

@@ -4,6 +4,7 @@
 
 mod keys;
 mod oauth;
+mod overlap;
 mod revocation;
 mod rotation;
 mod tokens;

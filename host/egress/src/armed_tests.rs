@@ -102,6 +102,7 @@ impl House {
             epoch: 1,
             created: now,
             versions: vec![version],
+            overlaps: Vec::new(),
         });
         *records.credential.lock() = Some(record.clone());
         let config = LedgerConfig::new(folder.path().join("ledger"), folder.path().join("anchor"));

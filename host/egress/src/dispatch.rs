@@ -169,10 +169,15 @@ impl Egress {
         Ok(Raw::new(status, headers, body, is_credentialed))
     }
 
-    /// Closes the idle connections on which a credential was used; those in use are closed when their answer
-    /// has been read.
-    pub fn close_connections(&self, tenant: &TenantId, credential: &CredentialId) {
-        self.pool.close(tenant, credential);
+    /// Closes the idle connections on which a credential was used, and says how many; those in use are closed
+    /// when their answer has been read.
+    pub fn close_connections(&self, tenant: &TenantId, credential: &CredentialId) -> u64 {
+        self.pool.close(tenant, Some(credential))
+    }
+
+    /// As [`Self::close_connections`], for everything of a tenant's.
+    pub fn close_all_connections(&self, tenant: &TenantId) -> u64 {
+        self.pool.close(tenant, None)
     }
 
     async fn exchange<G: Hold>(

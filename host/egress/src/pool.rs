@@ -101,16 +101,20 @@ impl<C: Idle> Pool<C> {
         }
     }
 
-    /// Closes the idle connections of one credential and, when they come back, those in use.
-    pub(crate) fn close(&self, tenant: &TenantId, credential: &CredentialId) {
+    /// Closes the idle connections of one credential, or of all of a tenant's, and, when they come back, those
+    /// in use. Gives the number of the idle ones.
+    pub(crate) fn close(&self, tenant: &TenantId, credential: Option<&CredentialId>) -> u64 {
         let mut shelves = self.0.shelves.lock();
         shelves.round += 1;
         let closed = shelves
             .idle
-            .extract_if(|key, _| key.tenant == *tenant && key.credential.as_ref() == Some(credential))
+            .extract_if(|key, _| {
+                key.tenant == *tenant && (credential.is_none() || key.credential.as_ref() == credential)
+            })
             .map(|(_, shelf)| shelf.len())
             .sum::<usize>();
         shelves.total -= closed;
+        closed as u64
     }
 
     #[cfg(test)]
@@ -239,7 +243,7 @@ mod tests {
         pool.put(mine.clone(), line(1), ticket);
         pool.put(other.clone(), line(2), ticket);
         let (_, in_use) = pool.take(&key(&tenant, Some(&credential), "https://b.example.com/"));
-        pool.close(&tenant, &credential);
+        assert_eq!(pool.close(&tenant, Some(&credential)), 1);
         assert_eq!(number(&pool, &mine), None);
         assert_eq!(number(&pool, &other), Some(2));
         pool.put(mine.clone(), line(3), in_use);

@@ -15,6 +15,7 @@ use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::OperatorContext;
+use keybearer_gate::Overlap;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::VersionRecord;
@@ -27,6 +28,8 @@ use crate::CredentialView;
 use crate::EpochRaised;
 use crate::Executor;
 use crate::NewCredential;
+use crate::Retiring;
+use crate::Revoked;
 use crate::SharedValue;
 use crate::VersionView;
 
@@ -71,6 +74,7 @@ impl Executor {
             epoch: 1,
             created: now,
             versions: vec![version],
+            overlaps: Vec::new(),
         };
         let (store, stored) = (Arc::clone(&self.store), record.clone());
         crate::blocking(move || store.insert_credential(stored)).await?;
@@ -100,44 +104,56 @@ impl Executor {
     /// requests in flight are not cut off.
     ///
     /// # Errors
-    /// As for storing; [`Code::Conflict`] if the credential was revoked.
+    /// As for storing; [`Code::Conflict`] if the credential was revoked; [`Code::MalformedRequest`] for a longer
+    /// overlap than the operator allows.
     pub async fn rotate_credential(
         &self,
         context: &TenantContext,
         id: &CredentialId,
         value: SecretInput,
+        retiring: Retiring,
     ) -> Result<EpochRaised, Problem> {
         context.require(Scope::Credentials)?;
-        let record = self.find(context.tenant(), id)?;
-        if record.state == CredentialState::Revoked {
-            return Err(Problem::new(Code::Conflict, "it was revoked for good: store a new credential"));
-        }
-        let number = record.versions.iter().map(|version| version.version).max().unwrap_or(0) + 1;
-        let version = self.seal(context.tenant(), id, number, &record.kind, value)?;
-        let epoch = record.epoch + 1;
+        let record = self.find_active(context.tenant(), id)?;
+        let overlap = self.overlap(&record, retiring)?;
+        let version = self.seal(context.tenant(), id, next_version(&record), &record.kind, value)?;
+        self.put_version(context, &record, version, overlap, ActKind::CredentialRotated).await
+    }
+
+    /// From a new version that is sealed to the acknowledgement that no request carries the old one any more.
+    pub(crate) async fn put_version(
+        &self,
+        context: &TenantContext,
+        record: &CredentialRecord,
+        version: VersionRecord,
+        overlap: Option<Overlap>,
+        kind: ActKind,
+    ) -> Result<EpochRaised, Problem> {
+        let (number, epoch, id) = (version.version, record.epoch + 1, record.id.clone());
         let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
-        crate::blocking(move || store.add_version(&tenant, &subject, version, epoch)).await?;
-        self.strongbox.barrier_rotate(context.tenant(), id, epoch).await;
-        self.give_back(self.strongbox.end_minted(context.tenant(), id, epoch)).await;
-        self.record_act(context, ActKind::CredentialRotated, id, (Some(number), epoch)).await?;
-        Ok(EpochRaised { id: id.clone(), version: Some(number), epoch, cancelled: 0 })
+        crate::blocking(move || store.add_version_beside(&tenant, &subject, version, epoch, overlap)).await?;
+        self.overlap_added.notify_one();
+        self.strongbox.barrier_rotate(context.tenant(), &id, epoch).await;
+        self.undo_minted(context.tenant(), &id, epoch).await;
+        self.record_act(context, kind, &id, (Some(number), epoch)).await?;
+        let overlap_until = overlap.map(|overlap| overlap.until);
+        Ok(EpochRaised { id, version: Some(number), epoch, overlap_until })
     }
 
     /// Revokes a credential for good: requests that carry it are cut off, and none carries it afterwards.
     ///
     /// # Errors
     /// [`Code::NotFound`]; to revoke what is revoked is no error.
-    pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<EpochRaised, Problem> {
+    pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<Revoked, Problem> {
         context.require(Scope::Credentials)?;
         let record = self.find(context.tenant(), id)?;
         let epoch = record.epoch + 1;
         let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
         crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
-        let cancelled = self.strongbox.barrier_revoke(context.tenant(), id, epoch).await;
-        self.egress.close_connections(context.tenant(), id);
-        self.give_back(self.strongbox.end_minted(context.tenant(), id, epoch)).await;
+        let revoked = self.cut_credential(context.tenant(), id, epoch).await;
+        let minted_revoked = self.undo_minted(context.tenant(), id, epoch).await;
         self.record_act(context, ActKind::CredentialRevoked, id, (None, epoch)).await?;
-        Ok(EpochRaised { id: id.clone(), version: None, epoch, cancelled })
+        Ok(Revoked { minted_revoked, ..revoked })
     }
 
     /// Destroys the bytes of a version that is no longer current. From then on it is no longer scrubbed from
@@ -169,8 +185,16 @@ impl Executor {
         self.store.shared_fingerprints().into_iter().map(|places| SharedValue { places }).collect()
     }
 
-    fn find(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, Problem> {
+    pub(crate) fn find(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, Problem> {
         self.store.credential(tenant, id).ok_or_else(Problem::not_found)
+    }
+
+    pub(crate) fn find_active(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, Problem> {
+        let record = self.find(tenant, id)?;
+        if record.state == CredentialState::Revoked {
+            return Err(Problem::new(Code::Conflict, "it was revoked for good: store a new credential"));
+        }
+        Ok(record)
     }
 
     fn seal(
@@ -215,6 +239,11 @@ impl Executor {
     }
 }
 
+/// The number of a credential's next version.
+pub(crate) fn next_version(record: &CredentialRecord) -> u32 {
+    record.versions.iter().map(|version| version.version).max().unwrap_or(0) + 1
+}
+
 fn view(record: &CredentialRecord) -> CredentialView {
     CredentialView {
         id: record.id.clone(),
@@ -229,7 +258,12 @@ fn view(record: &CredentialRecord) -> CredentialView {
         versions: record
             .versions
             .iter()
-            .map(|version| VersionView { version: version.version, created: version.created, state: version.state })
+            .map(|version| VersionView {
+                version: version.version,
+                created: version.created,
+                state: version.state,
+                overlap_until: record.overlap_of(version.version, UnixMillis(0)).map(|overlap| overlap.until),
+            })
             .collect(),
     }
 }

@@ -16,7 +16,9 @@ mod grants;
 mod idempotency;
 mod mint;
 mod open;
+mod overlaps;
 mod packages;
+mod revocation;
 mod schemas;
 mod tenants;
 mod tokens;
@@ -57,6 +59,7 @@ pub use keybearer_store::Rollback;
 pub use open::ExecutorConfig;
 pub use open::OpenRefused;
 pub use open::Signers;
+pub use overlaps::Retiring;
 pub use packages::PublishOptions;
 pub use packages::check_component;
 pub use views::CallRequest;
@@ -71,6 +74,7 @@ pub use views::NewGrant;
 pub use views::NewTenant;
 pub use views::NewToken;
 pub use views::PackageView;
+pub use views::Revoked;
 pub use views::SharedValue;
 pub use views::TenantView;
 pub use views::TokenView;
@@ -91,6 +95,9 @@ pub struct Executor {
     pub(crate) ceilings: Limits,
     pub(crate) signers: Signers,
     pub(crate) refuse_shared_values: bool,
+    pub(crate) overlap_s_max: u64,
+    /// Told when a rotation left an overlap: it may end before the others.
+    pub(crate) overlap_added: Arc<tokio::sync::Notify>,
     pub(crate) tenant_defaults: (u32, u32),
     running: TaskTracker,
     stopping: AtomicBool,

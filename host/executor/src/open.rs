@@ -64,6 +64,8 @@ pub struct ExecutorConfig {
     pub signers: Signers,
     /// Whether a value that another tenant has stored is refused.
     pub refuse_shared_values: bool,
+    /// How long, at the most, a rotation keeps the old value as one to go back to, in seconds.
+    pub overlap_s_max: u64,
     /// Names of dangerous settings in force, for the record of the start.
     pub dangerous: Vec<String>,
 }
@@ -202,6 +204,8 @@ impl Executor {
             ceilings: config.ceilings,
             signers: config.signers,
             refuse_shared_values: config.refuse_shared_values,
+            overlap_s_max: config.overlap_s_max,
+            overlap_added: Arc::default(),
             tenant_defaults: config.tenant_defaults,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
@@ -212,6 +216,7 @@ impl Executor {
             tracing::warn!(setting, "a dangerous setting is in force");
             executor.ledger.act(act::of_host(ActKind::DangerousSetting, setting)).await?;
         }
+        executor.watch_overlaps();
         Ok(executor)
     }
 }

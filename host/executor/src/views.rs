@@ -121,20 +121,51 @@ pub struct VersionView {
     /// Its state.
     #[schema(value_type = String)]
     pub state: VersionState,
+    /// Until when the credential can go back to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub overlap_until: Option<UnixMillis>,
 }
 
-/// What a rotation or a revocation did.
+/// What a rotation did.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EpochRaised {
     /// The credential.
     #[schema(value_type = String)]
     pub id: CredentialId,
-    /// The version that is current now; none after a revocation.
+    /// The version that is current now.
     pub version: Option<u32>,
     /// The epoch now.
     pub epoch: u64,
-    /// Requests in flight that were cut off.
-    pub cancelled: u64,
+    /// Until when the credential can go back to the version before.
+    #[schema(value_type = Option<u64>)]
+    pub overlap_until: Option<UnixMillis>,
+}
+
+/// What a revocation did, whatever was revoked: how much of each was found and ended before it was
+/// acknowledged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revoked {
+    /// What was revoked: `credential`, `version`, `grant`, `token`, `tool`, `package`, `signer`, `principal`,
+    /// `tenant` or `run`.
+    pub what: String,
+    /// Its id or name.
+    pub id: String,
+    /// The credential's epoch now, where it is one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// Calls that were stopped.
+    pub calls_cancelled: u64,
+    /// Requests in flight that were cut off, each with its connection.
+    pub dispatches_cancelled: u64,
+    /// Kept connections that were closed.
+    pub connections_closed: u64,
+    /// Things held ready in memory that were dropped: minted tokens, compiled packages.
+    pub caches_flushed: u64,
+    /// Tokens that were minted from it and that their issuer revoked.
+    pub minted_revoked: u64,
+    /// Runs that were ended.
+    pub runs_ended: u64,
 }
 
 /// A new grant.

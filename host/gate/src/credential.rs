@@ -142,6 +142,17 @@ pub struct VersionRecord {
     pub state: VersionState,
 }
 
+/// How long a version that was rotated out stays one to which its tenant can go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// Which version.
+    pub version: u32,
+    /// Until then.
+    pub until: UnixMillis,
+    /// Whether its bytes stay afterwards, to be scrubbed from answers; else they are destroyed then.
+    pub pinned: bool,
+}
+
 /// A credential, without its values.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct CredentialRecord {
@@ -167,6 +178,9 @@ pub struct CredentialRecord {
     pub created: UnixMillis,
     /// Its versions, oldest first.
     pub versions: Vec<VersionRecord>,
+    /// The versions that were rotated out a short time ago, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overlaps: Vec<Overlap>,
 }
 
 impl CredentialRecord {
@@ -177,5 +191,11 @@ impl CredentialRecord {
             return None;
         }
         self.versions.iter().rfind(|version| version.state == VersionState::Current)
+    }
+
+    /// Until when the tenant can go back to a version; none if it was never to be, or if the time is over.
+    #[must_use]
+    pub fn overlap_of(&self, version: u32, now: UnixMillis) -> Option<&Overlap> {
+        self.overlaps.iter().find(|overlap| overlap.version == version && now < overlap.until)
     }
 }

@@ -32,6 +32,7 @@ pub use credential::CredentialKind;
 pub use credential::CredentialRecord;
 pub use credential::CredentialState;
 pub use credential::OauthClient;
+pub use credential::Overlap;
 pub use credential::Sealed;
 pub use credential::VersionRecord;
 pub use credential::VersionState;

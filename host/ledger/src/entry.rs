@@ -208,7 +208,11 @@ const LIMIT_CHARS_MAX: usize = 64;
 pub(crate) fn raised_epoch(act: &Act) -> Option<(CredentialId, u64)> {
     let of_credential = matches!(
         act.what,
-        ActKind::CredentialStored | ActKind::CredentialRotated | ActKind::CredentialRevoked | ActKind::VersionDestroyed
+        ActKind::CredentialStored
+            | ActKind::CredentialRotated
+            | ActKind::CredentialRolledBack
+            | ActKind::CredentialRevoked
+            | ActKind::VersionDestroyed
     );
     act.tenant.as_ref().filter(|_| of_credential)?;
     Some((act.subject.parse().ok()?, act.epoch?))

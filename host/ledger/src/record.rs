@@ -358,6 +358,7 @@ pub enum ActKind {
     TokenRevoked,
     CredentialStored,
     CredentialRotated,
+    CredentialRolledBack,
     CredentialRevoked,
     CredentialRefused,
     VersionDestroyed,

@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) anchor: PathBuf,
     pub(crate) limits: file::LimitsSection,
     pub(crate) refuse_shared_values: bool,
+    pub(crate) overlap_s_max: u64,
     pub(crate) egress: EgressConfig,
     pub(crate) packages: file::Packages,
     pub(crate) sandbox: file::Sandbox,

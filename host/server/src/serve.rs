@@ -149,6 +149,7 @@ fn executor_config(config: &Config, own: [SocketAddr; 2]) -> anyhow::Result<Exec
             revoked: config.packages.revoked_signers.clone(),
         },
         refuse_shared_values: config.refuse_shared_values,
+        overlap_s_max: config.overlap_s_max,
         dangerous: config.dangerous.clone(),
     })
 }

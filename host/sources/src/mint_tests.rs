@@ -77,6 +77,7 @@ impl House {
             epoch: 1,
             created: now,
             versions: vec![version],
+            overlaps: Vec::new(),
         });
         let facts = Facts {
             tenant,

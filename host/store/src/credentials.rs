@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
+use keybearer_gate::Overlap;
 use keybearer_gate::Sealed;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
@@ -32,6 +34,9 @@ pub struct EpochRow {
     /// Its epoch.
     pub epoch: u64,
 }
+
+/// Versions of one credential to which its tenant can go back at the same time.
+const OVERLAPS_MAX: usize = 16;
 
 impl Store {
     /// Stores a new credential with the versions that its record holds; none is allowed.
@@ -82,6 +87,21 @@ impl Store {
         version: VersionRecord,
         epoch: u64,
     ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.add_version_beside(tenant, id, version, epoch, None)
+    }
+
+    /// As [`Self::add_version`], and the version that was current stays one to go back to for a time.
+    ///
+    /// # Errors
+    /// As there; [`StoreError::Conflict`] if the overlap is of another version than the one that was current.
+    pub fn add_version_beside(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: VersionRecord,
+        epoch: u64,
+        overlap: Option<Overlap>,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
         self.change_credential(tenant, id, |record, transaction| {
             if record.state == CredentialState::Revoked {
                 return Err(StoreError::Conflict("the credential is revoked: store a new one"));
@@ -90,6 +110,16 @@ impl Store {
                 return Err(StoreError::Conflict("a new version is current"));
             }
             raise_epoch(record, epoch)?;
+            if let Some(overlap) = overlap {
+                let retiring = record.versions.iter().rfind(|version| version.state == VersionState::Current);
+                if retiring.is_none_or(|retiring| retiring.version != overlap.version) {
+                    return Err(StoreError::Conflict("the overlap is of a version that is not current"));
+                }
+                record.overlaps.push(overlap);
+                // Their number is bounded by ending the oldest at once, and not by refusing a rotation.
+                let over = record.overlaps.len().saturating_sub(OVERLAPS_MAX);
+                record.overlaps.iter_mut().take(over).for_each(|overlap| overlap.until = UnixMillis(0));
+            }
             retire(record, VersionState::Retired, transaction)?;
             insert_version(transaction, record, &version)?;
             record.versions.push(version);
@@ -133,6 +163,7 @@ impl Store {
                 return Err(StoreError::Conflict("the version is in use: rotate or revoke the credential first"));
             }
             version.state = VersionState::Destroyed;
+            record.overlaps.retain(|overlap| overlap.version != number);
             version.sealed = Sealed(Arc::default());
             version.fingerprint = [0; 32];
             transaction.execute(
@@ -144,6 +175,34 @@ impl Store {
         })?;
         self.forget_freed();
         Ok(record)
+    }
+
+    /// Forgets an overlap whose time is over; the version's bytes stay.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn forget_overlap(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: u32,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| {
+            record.overlaps.retain(|overlap| overlap.version != version);
+            Ok(())
+        })
+    }
+
+    /// Every overlap of every credential.
+    #[must_use]
+    pub fn overlaps(&self) -> Vec<(TenantId, CredentialId, Overlap)> {
+        let image = self.image();
+        let credentials = image.tenants().flat_map(|tenant| tenant.credentials.values());
+        let of = |record: &Arc<CredentialRecord>| {
+            let record = Arc::clone(record);
+            (0..record.overlaps.len()).map(move |at| (record.tenant.clone(), record.id.clone(), record.overlaps[at]))
+        };
+        credentials.flat_map(of).collect()
     }
 
     fn change_credential(

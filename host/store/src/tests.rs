@@ -122,6 +122,7 @@ fn credential(tenant: &TenantId, name: &str) -> CredentialRecord {
         epoch: 1,
         created: UnixMillis(1),
         versions: vec![version(1)],
+        overlaps: Vec::new(),
     }
 }
 

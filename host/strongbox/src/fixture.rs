@@ -97,6 +97,7 @@ impl House {
             epoch: 1,
             created: NOW,
             versions: Vec::new(),
+            overlaps: Vec::new(),
         };
         self.records.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));
         self.change(tenant, &id, |record| record.versions.push(self.version(record, 1, value)));

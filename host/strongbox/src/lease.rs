@@ -150,20 +150,22 @@ impl Strongbox {
         credential: &CredentialId,
         now: UnixMillis,
     ) -> Result<Selected, CredentialUnusable> {
-        let record = self.record(tenant, credential).ok_or(CredentialUnusable)?;
-        let version = record.current(now).ok_or(CredentialUnusable)?.version;
-        let selected = Selected {
-            tenant: tenant.clone(),
-            credential: credential.clone(),
-            version,
-            epoch: record.epoch,
-            kind: record.kind.clone(),
-            run: None,
-        };
-        if self.guards.is_over(&selected.guard_key(), selected.epoch) {
-            return Err(CredentialUnusable);
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        let mut epoch_seen = None;
+        loop {
+            let record = self.record(tenant, credential).ok_or(CredentialUnusable)?;
+            let version = record.current(now).ok_or(CredentialUnusable)?.version;
+            if !self.guards.is_over(&key, record.epoch) {
+                let GuardKey { tenant, credential } = key;
+                let (epoch, kind) = (record.epoch, record.kind.clone());
+                return Ok(Selected { tenant, credential, version, epoch, kind, run: None });
+            }
+            // It was rotated since the record was read: the next look finds the newer one. A directory that
+            // gives the same again is behind, and is not waited for.
+            if epoch_seen.replace(record.epoch) == Some(record.epoch) {
+                return Err(CredentialUnusable);
+            }
         }
-        Ok(selected)
     }
 
     /// Counts a request in that is about to carry what was selected. Held until its answer was read, so that a

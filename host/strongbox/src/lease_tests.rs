@@ -156,3 +156,49 @@ fn r01_the_guard_is_held_before_the_record_is_looked_at_again() {
     assert!(strongbox.lease_recorded(selected, NOW).is_ok());
     assert!(directory.has_waited.load(std::sync::atomic::Ordering::Relaxed));
 }
+
+/// A directory in which a rotation is done between the first look at a record and what follows from it.
+struct Overtaken {
+    records: Arc<crate::fixture::Records>,
+    strongbox: std::sync::OnceLock<std::sync::Weak<Strongbox>>,
+    newer: parking_lot::Mutex<Option<CredentialRecord>>,
+}
+
+impl keybearer_gate::CredentialDirectory for Overtaken {
+    fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        let seen = self.records.credential(tenant, id);
+        if let Some(newer) = self.newer.lock().take() {
+            let strongbox = self.strongbox.get().and_then(std::sync::Weak::upgrade).expect("set");
+            let epoch = newer.epoch;
+            self.records.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(newer));
+            let mut barrier = std::pin::pin!(strongbox.barrier_rotate(tenant, id, epoch));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(std::future::Future::poll(barrier.as_mut(), &mut context).is_ready());
+        }
+        seen
+    }
+
+    fn data_key(&self, tenant: &TenantId) -> Option<keybearer_gate::Sealed> {
+        self.records.data_key(tenant)
+    }
+}
+
+/// If this fails, a call that meets a rotation is refused as if its credential had been revoked.
+#[test]
+fn r01_a_rotation_that_overtakes_a_selection_gives_it_the_new_version() {
+    let (house, tenant, credential) = house_with_credential();
+    let before = house.strongbox.record(&tenant, &credential).expect("stored");
+    house.rotate(&tenant, &credential, "rotated-0123456789-canary");
+    let newer = Arc::unwrap_or_clone(house.strongbox.record(&tenant, &credential).expect("stored"));
+    house.records.credentials.lock().insert((tenant.clone(), credential.clone()), before);
+    let directory = Arc::new(Overtaken {
+        records: house.records.clone(),
+        strongbox: std::sync::OnceLock::new(),
+        newer: Some(newer).into(),
+    });
+    let master = crate::MasterKey::open(house.folder.path().join("master.key")).expect("opened");
+    let strongbox = Arc::new(Strongbox::new(master, directory.clone()));
+    directory.strongbox.set(Arc::downgrade(&strongbox)).expect("set once");
+    let selected = strongbox.select(&tenant, &credential, NOW).expect("usable");
+    assert_eq!((selected.version(), selected.epoch()), (2, 2));
+}

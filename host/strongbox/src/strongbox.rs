@@ -121,6 +121,25 @@ impl Strongbox {
         Ok(Accepted { sealed, fingerprint: self.master().fingerprint(&value) })
     }
 
+    /// Seals a version's value anew, as another version of the same credential: so a tenant goes back to it.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if there is no such version, or if its bytes were destroyed or do not open.
+    pub fn reseal(
+        &self,
+        tenant: &TenantId,
+        credential: &CredentialId,
+        from: u32,
+        to: u32,
+    ) -> Result<Accepted, SealBroken> {
+        let record = self.record(tenant, credential).ok_or(SealBroken)?;
+        let value = self.open_version(&record, from)?;
+        let key = self.tenant_key(tenant, VALUES)?;
+        let aad = seal::value_aad(tenant, credential, to);
+        let sealed = seal::wrap_secret(|plain| key.seal(&aad, plain), &value);
+        Ok(Accepted { sealed, fingerprint: self.master().fingerprint(&value) })
+    }
+
     /// Seals what is not a credential but is the tenant's alone, as the scrubbed answer of an idempotent
     /// call (P7). It opens for the same tenant and context only.
     ///

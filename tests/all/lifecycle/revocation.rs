@@ -20,7 +20,7 @@ async fn r05_a_revocation_cuts_off_what_is_in_flight_and_says_so() -> anyhow::Re
         holder.revoke().await
     });
     let (call, revoked) = (call?, revoked?);
-    assert_eq!((revoked["cancelled"].as_u64(), revoked["epoch"].as_u64()), (Some(1), Some(2)), "{revoked}");
+    assert_eq!((revoked["dispatches_cancelled"].as_u64(), revoked["epoch"].as_u64()), (Some(1), Some(2)), "{revoked}");
     assert_eq!(call.code(), "denied", "the call that was cut off: {}", call.text());
     let id = call.json()["instance"].as_str().expect("the call's id").to_owned();
     let explained = holder.tenant.explain(&id).await?;
@@ -29,7 +29,7 @@ async fn r05_a_revocation_cuts_off_what_is_in_flight_and_says_so() -> anyhow::Re
     assert_eq!(holder.get("/anything/after").await?.code(), "credential_unusable");
     assert_eq!(site.upstream.recorded().len(), arrived, "nothing is sent without the credential");
     let again = holder.revoke().await?;
-    assert_eq!(again["cancelled"], 0, "to revoke again cuts nothing off");
+    assert_eq!(again["dispatches_cancelled"], 0, "to revoke again cuts nothing off");
     let path = format!("/v1/credentials/{}/versions", holder.credential);
     let rotated = holder.tenant.client.post(&path, &json!({"value": canary("late-")})).await?;
     assert_eq!(rotated.code(), "conflict", "what is revoked stays so: {}", rotated.text());
@@ -76,7 +76,7 @@ async fn r05_after_a_revocation_is_acknowledged_no_request_ever_carries_the_valu
             let code = answer.code();
             assert!(matches!(code.as_str(), "" | "denied" | "credential_unusable"), "{}", answer.text());
         }
-        cut_off += revoked?["cancelled"].as_u64().expect("a number");
+        cut_off += revoked?["dispatches_cancelled"].as_u64().expect("a number");
         last = credential;
     }
     let recorded = site.upstream.recorded();

@@ -7,6 +7,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
 use keybearer_contract::UnixMillis;
 use keybearer_executor::NewCredential;
+use keybearer_executor::Retiring;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::TenantContext;
 use keybearer_strongbox::SecretInput;
@@ -51,6 +52,23 @@ pub(crate) struct RotateBody {
     /// The value. Never shown again.
     #[schema(value_type = String)]
     value: Value,
+    /// For how many seconds the credential can go back to the version before; its bytes are destroyed then. 0 or
+    /// left out: there is no way back, and the bytes stay, to be scrubbed from answers, until they are destroyed.
+    #[serde(default)]
+    overlap_s: u64,
+    /// Keep the bytes of the version before after the overlap, too, to be scrubbed from answers.
+    #[serde(default)]
+    pinned: bool,
+}
+
+/// Which version to go back to.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RollBackCredential)]
+pub(crate) struct RollbackBody {
+    /// The version; the last one that was rotated out, where none is named.
+    #[serde(default)]
+    version: Option<u32>,
 }
 
 /// A value on its way in.
@@ -108,7 +126,15 @@ pub(crate) async fn get(app: Arc<App>, context: TenantContext, input: Input) -> 
 pub(crate) async fn rotate(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: CredentialId = input.parameter(0)?;
     let body: RotateBody = input.json(&app.limits).await?;
-    Reply::created(&app.executor.rotate_credential(&context, &id, body.value.0).await?)
+    let retiring = Retiring { overlap_s: body.overlap_s, pinned: body.pinned };
+    Reply::created(&app.executor.rotate_credential(&context, &id, body.value.0, retiring).await?)
+}
+
+/// POST /v1/credentials/{id}/rollback
+pub(crate) async fn rollback(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    let body: RollbackBody = input.json(&app.limits).await?;
+    Reply::created(&app.executor.rollback_credential(&context, &id, body.version).await?)
 }
 
 /// POST /v1/credentials/{id}/revoke

@@ -128,7 +128,9 @@ routes! {
     POST "/v1/credentials/{id}/versions" rotate_credential "Stores a new value. Answers when no request carries the old one any more.",
         tenant!(credentials::rotate), CREDENTIALS, &[], one::<credentials::RotateBody>() => 201 one::<executor::EpochRaised>();
     POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",
-        tenant!(credentials::revoke), CREDENTIALS, &[], NO_BODY => 200 one::<executor::EpochRaised>();
+        tenant!(credentials::revoke), CREDENTIALS, &[], NO_BODY => 200 one::<executor::Revoked>();
+    POST "/v1/credentials/{id}/rollback" rollback_credential "Goes back to a version that was rotated out, while its overlap lasts: as a new version.",
+        tenant!(credentials::rollback), CREDENTIALS, &[], one::<credentials::RollbackBody>() => 201 one::<executor::EpochRaised>();
     DELETE "/v1/credentials/{id}/versions/{version}" destroy_version "Destroys the bytes of a version that is not current.",
         tenant!(credentials::destroy), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialView>();
     POST "/v1/grants" give_grant "Grants a credential to a slot of a package, or leave to run a package as such.",

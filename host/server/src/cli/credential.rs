@@ -37,6 +37,21 @@ pub(crate) enum Credential {
         /// Read the value from this file, or from stdin with -
         #[arg(long, value_name = "FILE")]
         value_file: PathBuf,
+        /// For so many seconds it can go back to the value before, whose bytes are destroyed then; without,
+        /// there is no way back, and they stay, to be scrubbed from answers, until `destroy`
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        overlap_s: u64,
+        /// Keep the bytes after the overlap, too, to be scrubbed from answers
+        #[arg(long, requires = "overlap_s")]
+        pin: bool,
+    },
+    /// Go back to a version that was rotated out, while its overlap lasts
+    Rollback {
+        /// Its name or id
+        credential: String,
+        /// Which version; default: the last one
+        #[arg(long)]
+        version: Option<u32>,
     },
     /// Revoke it for good; returns when requests that carried it are cut off
     Revoke {
@@ -101,7 +116,7 @@ enum Kind {
 }
 
 const COLUMNS: &[&str] = &["id", "name", "state", "epoch", "owner", "expires"];
-const RAISED: &[&str] = &["id", "version", "epoch", "cancelled"];
+const RAISED: &[&str] = &["id", "version", "epoch", "overlap_until"];
 
 /// A private key in PEM is the longest value that there is.
 const VALUE_BYTES_MAX: u64 = 64 << 10;
@@ -116,14 +131,21 @@ impl Credential {
                 let path = path(&client, credential).await?;
                 output.show(&client.get(&path).await?, &[]);
             }
-            Self::Rotate { credential, value_file } => {
+            Self::Rotate { credential, value_file, overlap_s, pin } => {
                 let path = format!("{}/versions", path(&client, credential).await?);
                 let value = value(value_file)?;
-                output.show(&send(&client, &path, &Rotation { value: &value }).await?, RAISED);
+                output.show(
+                    &send(&client, &path, &Rotation { value: &value, overlap_s: *overlap_s, pinned: *pin }).await?,
+                    RAISED,
+                );
+            }
+            Self::Rollback { credential, version } => {
+                let path = format!("{}/rollback", path(&client, credential).await?);
+                output.show(&client.post(&path, &json!({ "version": version })).await?, RAISED);
             }
             Self::Revoke { credential } => {
                 let path = format!("{}/revoke", path(&client, credential).await?);
-                output.show(&client.act(&path).await?, RAISED);
+                output.show(&client.act(&path).await?, &[]);
             }
             Self::Destroy { credential, version } => {
                 let path = format!("{}/versions/{version}", path(&client, credential).await?);
@@ -142,6 +164,8 @@ async fn path(client: &Client, credential: &str) -> anyhow::Result<String> {
 #[derive(Serialize)]
 struct Rotation<'value> {
     value: &'value str,
+    overlap_s: u64,
+    pinned: bool,
 }
 
 #[derive(Serialize)]

@@ -172,10 +172,17 @@ impl Default for TenantLimits {
 }
 
 /// `[credentials]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Credentials {
     pub(crate) refuse_shared_values: bool,
+    pub(crate) overlap_s_max: u64,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { refuse_shared_values: false, overlap_s_max: 24 * 3600 }
+    }
 }
 
 /// `[egress]`

@@ -65,6 +65,7 @@ pub(crate) fn resolve(file: file::Config, source: PathBuf, base: &Path) -> anyho
         durability: file.ledger.durability,
         limits: file.limits,
         refuse_shared_values: file.credentials.refuse_shared_values,
+        overlap_s_max: file.credentials.overlap_s_max.min(24 * 3600),
         egress,
         packages: file.packages,
         sandbox: file.sandbox,
