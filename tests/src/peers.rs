@@ -41,6 +41,15 @@ impl Peer {
         Self::find("KEYBEARER_TEST_OIDC")
     }
 
+    /// moto, as `moto.test` and as the services' own names: `sts.amazonaws.com`, and `sts.REGION.amazonaws.com`
+    /// and `secretsmanager.REGION.amazonaws.com` for `eu-west-1` and `us-east-1`. It believes any signature.
+    ///
+    /// # Errors
+    /// A sentence that says how to start it.
+    pub fn moto() -> anyhow::Result<Self> {
+        Self::find("KEYBEARER_TEST_MOTO")
+    }
+
     fn find(variable: &str) -> anyhow::Result<Self> {
         let address = told(variable)?.parse().with_context(|| format!("{variable} is no address"))?;
         Ok(Self { address, authority: authority()? })

@@ -1,9 +1,11 @@
-//! Real servers for the cases, as they are: httpbin, nginx before it and beside it, OpenBao and an
-//! authorization server. They are installed into the checkout, started on loopback with a throw-away
-//! authority's certificates, and stopped at the end. One that cannot be had is missing, and said to be.
+//! Real servers for the cases, as they are: httpbin and moto, nginx before them and beside them, OpenBao,
+//! an authorization server and PostgreSQL. They are installed into the checkout, started on loopback with a
+//! throw-away authority's certificates, and stopped at the end. One that cannot be had is missing, and said
+//! to be.
 
 mod install;
 mod issuers;
+mod postgres;
 mod web;
 mod yard;
 
@@ -26,6 +28,14 @@ struct Running {
     child: Child,
     /// What tells the cases where it is.
     environment: Vec<(&'static str, String)>,
+    /// A folder apart from the others', if it needs one.
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    fn new(child: Child, environment: Vec<(&'static str, String)>) -> Self {
+        Self { child, environment, _folder: None }
+    }
 }
 
 /// A server that does not run.
@@ -43,41 +53,52 @@ impl Peers {
     /// If no temporary folder can be made; a server that is missing is none.
     pub(crate) async fn start(place: &Place) -> anyhow::Result<Self> {
         let yard = Yard::new(place)?;
-        let (nginx, httpbin, openbao, oidc) = {
+        let (nginx, httpbin, moto, openbao, oidc, postgres) = {
             let _alone = install::alone(place)?;
-            tokio::join!(install::nginx(place), install::httpbin(place), install::openbao(place), install::oidc(place))
+            tokio::join!(
+                install::nginx(place),
+                install::httpbin(place),
+                install::moto(place),
+                install::openbao(place),
+                install::oidc(place),
+                install::postgres(place),
+            )
         };
-        let started = children::begin("start nginx, httpbin, OpenBao, oidc-provider");
-        let (web, openbao, oidc) = tokio::join!(
+        let started = children::begin("start nginx, httpbin, moto, OpenBao, oidc-provider, PostgreSQL");
+        let (web, openbao, oidc, postgres) = tokio::join!(
             async {
                 let nginx = Nginx::start(&yard, &nginx?).await?;
-                let httpbin = match httpbin {
-                    Ok(gunicorn) => nginx.httpbin(&yard, &gunicorn).await,
-                    Err(because) => Err(because),
-                };
-                anyhow::Ok((nginx.running(), httpbin))
+                let (httpbin, moto) = tokio::join!(async { nginx.httpbin(&yard, &httpbin?).await }, async {
+                    nginx.moto(&yard, &moto?).await
+                });
+                anyhow::Ok((nginx.running(), httpbin, moto))
             },
             async { issuers::openbao(&yard, &openbao?).await },
             async {
                 let (node, modules) = oidc?;
                 issuers::oidc(&yard, &node, &modules).await
             },
+            async { postgres::start(&yard, &postgres?).await },
         );
         let certificate = yard.folder().join("ca.pem").display().to_string();
         let mut peers = Self { running: Vec::new(), missing: Vec::new(), certificate, yard };
         match web {
-            Ok((nginx, httpbin)) => {
-                peers.running.push(nginx);
+            Ok((nginx, httpbin, moto)) => {
+                peers.note("nginx", Ok(nginx));
                 peers.note("httpbin", httpbin);
+                peers.note("moto", moto);
             }
             Err(because) => {
                 peers.note("nginx", Err(because));
-                let alone = "nginx, through which it is reached, does not run";
-                peers.note("httpbin", Err(anyhow::anyhow!(alone)));
+                for behind in ["httpbin", "moto"] {
+                    let alone = "nginx, through which it is reached, does not run";
+                    peers.note(behind, Err(anyhow::anyhow!(alone)));
+                }
             }
         }
         peers.note("openbao", openbao);
         peers.note("oidc", oidc);
+        peers.note("postgres", postgres);
         children::done("start them", started);
         Ok(peers)
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::OpenBao;
+use crate::Postgres;
 use crate::Signer;
 
 impl OpenBao {
@@ -116,6 +117,32 @@ impl OpenBao {
         merge(&mut new, more);
         self.write(&format!("{path}/roles/{role}"), &new).await?;
         Ok(root["data"]["certificate"].as_str().context("a certificate")?.to_owned())
+    }
+
+    /// Lets it make accounts of PostgreSQL, at `path`, in a role whose accounts live `ttl_s` (read
+    /// `path/creds/role`); `more` says what else the role has. They may log in and no more.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn enable_postgres(
+        &self,
+        path: &str,
+        server: &Postgres,
+        role: &str,
+        ttl_s: u32,
+        more: Value,
+    ) -> anyhow::Result<()> {
+        self.enable(path, "database").await?;
+        let address = server.address();
+        let url = format!("postgresql://{{{{username}}}}:{{{{password}}}}@{address}/postgres?sslmode=disable");
+        let server = json!({"plugin_name": "postgresql-database-plugin", "allowed_roles": "*", "connection_url": url,
+            "username": Postgres::SUPERUSER, "password": server.password()});
+        self.write(&format!("{path}/config/server"), &server).await?;
+        let account = "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
+        let mut new = json!({"db_name": "server", "creation_statements": [account],
+            "default_ttl": ttl_s, "max_ttl": ttl_s.saturating_mul(10)});
+        merge(&mut new, more);
+        self.write(&format!("{path}/roles/{role}"), &new).await.map(drop)
     }
 
     /// Logs in at `path` with what that way asks for: the token, and the whole answer.

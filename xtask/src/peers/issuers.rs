@@ -1,4 +1,4 @@
-//! The servers that issue credentials: OpenBao and oidc-provider.
+//! The servers that issue credentials, OpenBao and oidc-provider.
 
 use std::path::Path;
 use std::process::Command;
@@ -35,7 +35,7 @@ pub(super) async fn openbao(yard: &Yard, binary: &Path) -> anyhow::Result<Runnin
         ("KEYBEARER_TEST_OPENBAO", bao.address().to_string()),
         ("KEYBEARER_TEST_OPENBAO_BINARY", binary.display().to_string()),
     ];
-    Ok(Running { child, environment })
+    Ok(Running::new(child, environment))
 }
 
 /// oidc-provider, which listens on a port that the kernel chooses.
@@ -52,5 +52,5 @@ pub(super) async fn oidc(yard: &Yard, node: &Path, modules: &Path) -> anyhow::Re
     let mut child = yard.run(command, "oidc")?;
     let ready = yard.folder().join("oidc.ready");
     let port = yard.until("oidc", &mut child, async || std::fs::read_to_string(&ready).ok()).await?;
-    Ok(Running { child, environment: vec![("KEYBEARER_TEST_OIDC", format!("127.0.0.1:{port}"))] })
+    Ok(Running::new(child, vec![("KEYBEARER_TEST_OIDC", format!("127.0.0.1:{port}"))]))
 }

@@ -1,4 +1,4 @@
-//! nginx, and httpbin behind it.
+//! nginx, and behind it httpbin and moto.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +12,9 @@ use crate::peers::yard::free_port;
 
 const CONFIGURATION: &str = include_str!("../../peers/nginx.conf");
 
+/// What moto runs as.
+const MOTO: &str = include_str!("../../peers/moto_app.py");
+
 /// nginx, which runs whatever is behind it.
 pub(super) struct Nginx {
     child: Child,
@@ -20,13 +23,14 @@ pub(super) struct Nginx {
 
 struct Ports {
     httpbin: u16,
+    moto: u16,
     nginx: u16,
     health: u16,
 }
 
 impl Nginx {
     pub(super) async fn start(yard: &Yard, nginx: &Path) -> anyhow::Result<Self> {
-        let ports = Ports { httpbin: free_port()?, nginx: free_port()?, health: free_port()? };
+        let ports = Ports { httpbin: free_port()?, moto: free_port()?, nginx: free_port()?, health: free_port()? };
         let folder = yard.folder();
         std::fs::create_dir(folder.join("www"))?;
         std::fs::write(folder.join("www/hello.txt"), "hello\n")?;
@@ -38,6 +42,7 @@ impl Nginx {
             .replace("{{folder}}", &folder.display().to_string())
             .replace("{{user}}", user)
             .replace("{{httpbin}}", &ports.httpbin.to_string())
+            .replace("{{moto}}", &ports.moto.to_string())
             .replace("{{nginx}}", &ports.nginx.to_string())
             .replace("{{health}}", &ports.health.to_string());
         std::fs::write(folder.join("nginx.conf"), configuration)?;
@@ -52,18 +57,34 @@ impl Nginx {
     /// httpbin, through this.
     pub(super) async fn httpbin(&self, yard: &Yard, gunicorn: &Path) -> anyhow::Result<Running> {
         let mut command = Command::new(gunicorn);
-        command.arg("--bind").arg(format!("unix:{}/httpbin.sock", yard.folder().display()));
-        command.args(["--workers", "1", "--threads", "8", "--no-control-socket", "httpbin:app"]);
-        let mut child = yard.run(command, "httpbin")?;
-        let health = health(&self.ports);
-        yard.until("httpbin", &mut child, async || answers(&health, "httpbin").await).await?;
+        command.arg("httpbin:app");
+        let child = self.behind(yard, "httpbin", command).await?;
         let address = format!("127.0.0.1:{}", self.ports.httpbin);
-        Ok(Running { child, environment: vec![("KEYBEARER_TEST_HTTPBIN", address)] })
+        Ok(Running::new(child, vec![("KEYBEARER_TEST_HTTPBIN", address)]))
+    }
+
+    /// moto, through this.
+    pub(super) async fn moto(&self, yard: &Yard, gunicorn: &Path) -> anyhow::Result<Running> {
+        std::fs::write(yard.folder().join("moto_app.py"), MOTO)?;
+        let mut command = Command::new(gunicorn);
+        command.arg("--chdir").arg(yard.folder()).arg("moto_app:app");
+        let child = self.behind(yard, "moto", command).await?;
+        let address = format!("127.0.0.1:{}", self.ports.moto);
+        Ok(Running::new(child, vec![("KEYBEARER_TEST_MOTO", address)]))
+    }
+
+    async fn behind(&self, yard: &Yard, name: &str, mut command: Command) -> anyhow::Result<Child> {
+        command.arg("--bind").arg(format!("unix:{}/{name}.sock", yard.folder().display()));
+        command.args(["--workers", "1", "--threads", "8", "--no-control-socket"]);
+        let mut child = yard.run(command, name)?;
+        let health = health(&self.ports);
+        yard.until(name, &mut child, async || answers(&health, name).await).await?;
+        Ok(child)
     }
 
     pub(super) fn running(self) -> Running {
         let address = format!("127.0.0.1:{}", self.ports.nginx);
-        Running { child: self.child, environment: vec![("KEYBEARER_TEST_NGINX", address)] }
+        Running::new(self.child, vec![("KEYBEARER_TEST_NGINX", address)])
     }
 }
 
@@ -73,5 +94,5 @@ fn health(ports: &Ports) -> Client {
 
 async fn answers(health: &Client, name: &str) -> Option<()> {
     let answer = health.get(&format!("/{name}")).await;
-    answer.is_ok_and(|answer| answer.status == 204).then_some(())
+    answer.is_ok_and(|answer| answer.status < 300).then_some(())
 }

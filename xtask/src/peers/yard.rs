@@ -24,7 +24,17 @@ use crate::place::Place;
 const READY_MAX: Duration = Duration::from_secs(60);
 
 /// The names that the one certificate proves, OpenBao's apart.
-const NAMES: [&str; 3] = ["httpbin.org", "nginx.test", "oidc.test"];
+const NAMES: [&str; 9] = [
+    "httpbin.org",
+    "nginx.test",
+    "oidc.test",
+    "moto.test",
+    "sts.amazonaws.com",
+    "sts.eu-west-1.amazonaws.com",
+    "sts.us-east-1.amazonaws.com",
+    "secretsmanager.eu-west-1.amazonaws.com",
+    "secretsmanager.us-east-1.amazonaws.com",
+];
 
 /// Where the servers run.
 pub(super) struct Yard {
@@ -62,12 +72,17 @@ impl Yard {
     }
 
     /// Starts a server whose output goes to a log in the folder. The folder is named on its command line.
-    pub(super) fn run(&self, mut command: Command, name: &str) -> anyhow::Result<Child> {
+    pub(super) fn run(&self, command: Command, name: &str) -> anyhow::Result<Child> {
+        self.run_in(self.folder(), command, name)
+    }
+
+    /// The same in another folder, which is removed if nobody else is left to.
+    pub(super) fn run_in(&self, folder: &Path, mut command: Command, name: &str) -> anyhow::Result<Child> {
         let log = File::create(self.log(name))?;
-        command.current_dir(self.folder()).stdout(log.try_clone()?).stderr(log);
+        command.current_dir(folder).stdout(log.try_clone()?).stderr(log);
         let child = Child::start_aside(command)?;
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.extend(child.id().map(|pid| format!("{pid} {}\n", self.folder().display())));
+        noted.extend(child.id().map(|pid| format!("{pid} {}\n", folder.display())));
         std::fs::write(&self.pids, noted.as_str())?;
         Ok(child)
     }
