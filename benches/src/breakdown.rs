@@ -16,6 +16,7 @@ use keybearer_executor::EgressConfig;
 use keybearer_executor::EgressPin;
 use keybearer_executor::Executor;
 use keybearer_executor::ExecutorConfig;
+use keybearer_executor::RunLimits;
 use keybearer_executor::Signers;
 use keybearer_tests::Built;
 
@@ -71,6 +72,7 @@ fn config(home: &std::path::Path, built: &Built, stage: &Stage) -> anyhow::Resul
         compile_child: None,
         concurrent_calls: 256,
         tenant_defaults: (100, 64),
+        runs: RunLimits::default(),
         signers: Signers { trusted: vec![built.signer.clone()], revoked: Vec::new() },
         refuse_shared_values: false,
         overlap_s_max: 0,
@@ -107,7 +109,7 @@ impl Bench {
         report.part("part.schema_1_kib.us", repeat(self.slice, check)?);
 
         let tool: ToolRef = "echo.echo".parse().ok().context("a name")?;
-        let facts = || anyhow::Ok(enter()?.permit(tool.clone(), bundle.digest(), None)?.facts().clone());
+        let facts = || anyhow::Ok(enter()?.permit(tool.clone(), bundle.digest())?.facts().clone());
         report.part("part.permit.us", repeat(self.slice, || facts().map(drop))? - report.ours("part.token.us"));
         let mut batches = Vec::new();
         let began = Instant::now();
@@ -146,7 +148,6 @@ impl Bench {
                     tool: tool.clone(),
                     arguments: arguments.to_owned(),
                     package: None,
-                    run: None,
                     attempt: 1,
                     timeout_ms: None,
                     idempotency_key: None,

@@ -109,7 +109,7 @@ impl Door {
     pub(crate) fn permit(&self, package: Digest) -> Permit {
         let principal = authenticate_token(&self.text, self, UnixMillis(2_000)).expect("the token is valid");
         let context = principal.enter(self).expect("the tenant is there");
-        context.permit("echo.echo".parse().expect("a name"), package, None).expect("the token may call")
+        context.permit("echo.echo".parse().expect("a name"), package).expect("the token may call")
     }
 }
 

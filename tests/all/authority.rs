@@ -36,6 +36,7 @@ enum Subject {
     Credential,
     Grant,
     Token,
+    Run,
     Tenant,
     Package,
 }
@@ -48,6 +49,7 @@ const CREDENTIALS: Who = Who::Tenant("credentials");
 const GRANTS: Who = Who::Tenant("grants");
 const TOKENS: Who = Who::Tenant("tokens");
 const AUDIT: Who = Who::Tenant("audit");
+const RUNS: Who = Who::Tenant("runs");
 
 /// One operation: who may ask it, about what, what he gets, and what a stranger gets: another tenant with
 /// every scope where it is a tenant's, who is told of the owner's things as of none.
@@ -83,6 +85,13 @@ rows! {
     GET "/metrics" metrics Anybody, Nothing => 200 200;
     POST "/v1/calls" submit_call CALL, Nothing => 200 404;
     GET "/v1/calls/{id}/explain" explain_call AUDIT, Call => 200 404;
+    POST "/v1/runs" open_run CALL, Nothing => 201 201;
+    GET "/v1/runs" list_runs RUNS, Nothing => 200 200;
+    GET "/v1/runs/{id}" get_run RUNS, Run => 200 404;
+    POST "/v1/runs/{id}/checkpoint" checkpoint_run RUNS, Run => 200 404;
+    POST "/v1/runs/resume" resume_run RUNS, Nothing => 201 409;
+    POST "/v1/runs/{id}/end" end_run RUNS, Run => 200 404;
+    POST "/v1/runs/{id}/abort" abort_run RUNS, Run => 200 404;
     GET "/v1/tools" list_tools CALL, Nothing => 200 200;
     GET "/v1/tools/{name}" get_tool CALL, Tool => 200 404;
     POST "/v1/credentials" store_credential CREDENTIALS, Nothing => 201 201;
@@ -117,7 +126,7 @@ rows! {
 /// to show something to strangers.
 const OPEN: &[&str] = &["openapi", "health", "readiness", "metrics"];
 
-const SCOPES: &[&str] = &["call", "credentials", "grants", "tokens", "audit"];
+const SCOPES: &[&str] = &["call", "credentials", "grants", "tokens", "audit", "runs"];
 
 impl Row {
     fn is_on_public(&self) -> bool {
@@ -185,6 +194,8 @@ struct Stage {
     /// Tokens that are good for nothing, by why.
     refused: Vec<(&'static str, String)>,
     echo: Vec<u8>,
+    /// Of the owner's run.
+    checkpoint: Value,
     /// The served document.
     document: Value,
     _upstream: Upstream,
@@ -220,7 +231,12 @@ impl Stage {
             lacking.insert(*scope, issue(&owner, &others).await?.1);
         }
         let changed = format!("{}{}", &revoked[..revoked.len() - 1], if revoked.ends_with('a') { 'b' } else { 'a' });
+        let opened = owner.client.post("/v1/runs", &json!({"agent": "matrix"})).await?;
+        let (run, ended) = (text(&opened, "id")?, owner.client.post("/v1/runs", &json!({"agent": "ended"})).await?);
+        let checkpoint = good(owner.client.post(&format!("/v1/runs/{run}/checkpoint"), &json!({})).await?)?;
+        good(owner.client.post(&format!("/v1/runs/{}/end", text(&ended, "id")?), &json!({})).await?)?;
         let ids = [
+            (Subject::Run, run),
             (Subject::Call, text(&called, "call")?),
             (Subject::Tool, TOOL.to_owned()),
             (Subject::Credential, credential),
@@ -236,10 +252,12 @@ impl Stage {
                 ("revoked", doomed.1),
                 ("of a suspended tenant", suspended.token),
                 ("changed in its last letter", changed),
+                ("of a run that ended", text(&ended, "token")?),
                 ("of another make", format!("kb_{}", "a".repeat(52))),
                 ("empty", String::new()),
             ],
             echo: built.bundle("echo")?,
+            checkpoint,
             document: server.public().get("/openapi.json").await?.json(),
             server,
             owner,
@@ -308,6 +326,8 @@ impl Stage {
             "give_grant" => json!({"package": PACKAGE, "slot": "site", "credential": self.ids[&Subject::Credential]}),
             "approve_grant" => json!({"digest": self.ids[&Subject::Package]}),
             "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),
+            "open_run" => json!({"agent": "matrix"}),
+            "resume_run" => self.checkpoint.clone(),
             "create_tenant" => json!({"name": "newcomer"}),
             _ => Value::Null,
         }
@@ -316,7 +336,7 @@ impl Stage {
     /// All that the owner and the operator can list: what a refusal must not change.
     async fn state(&self) -> anyhow::Result<Vec<Value>> {
         let mut state = Vec::new();
-        for path in ["/v1/credentials", "/v1/grants", "/v1/tokens"] {
+        for path in ["/v1/credentials", "/v1/grants", "/v1/tokens", "/v1/runs"] {
             state.push(good(self.owner.client.get(path).await?)?);
         }
         for path in ["/v1/tenants", "/v1/packages"] {

@@ -17,6 +17,7 @@ mod lifecycle;
 mod peers;
 mod promises;
 mod real_upstreams;
+mod runs;
 mod scrubbing;
 mod telemetry;
 mod tenants;

@@ -282,7 +282,7 @@ impl Server {
     pub async fn tenant_with(&self, new: Value) -> anyhow::Result<Tenant> {
         let tenant = expect(self.operator().post("/v1/tenants", &new).await?, "tenant")?;
         let id = tenant["id"].as_str().context("the tenant's id")?.to_owned();
-        let scopes = ["call", "credentials", "grants", "tokens", "audit"];
+        let scopes = ["call", "credentials", "grants", "tokens", "audit", "runs"];
         let new = json!({"label": "administrator", "scopes": scopes, "life_s": 3600});
         let issued = expect(self.operator().post(&format!("/v1/tenants/{id}/tokens"), &new).await?, "token")?;
         let token = issued["text"].as_str().context("the token's text")?.to_owned();

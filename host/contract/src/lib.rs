@@ -45,6 +45,7 @@ pub use manifest::Slot;
 pub use manifest::Wasi;
 pub use manifest_lint::Finding;
 pub use manifest_lint::check_description;
+pub use name::AgentName;
 pub use name::Host;
 pub use name::NameMalformed;
 pub use name::PackageName;

@@ -104,11 +104,23 @@ name!(
     |text| is_word(text, b'_')
 );
 name!(
+    /// What an agent calls itself, for records: a name, never a sentence.
+    AgentName, "agent name", "1 to 63 of a-z, A-Z, 0-9 and `-_.:/@`, beginning with a letter or digit",
+    is_agent
+);
+name!(
     /// A DNS host name in its one canonical form: lower-case ASCII, at least two labels, no trailing
     /// dot, and a last label that begins with a letter, so that no spelling of an address fits.
     Host, "host", "a lower-case DNS name of two labels or more, without a trailing dot; addresses have no place here",
     is_host
 );
+
+fn is_agent(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=NAME_BYTES_MAX).contains(&bytes.len())
+        && bytes[0].is_ascii_alphanumeric()
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/@".contains(byte))
+}
 
 /// RFC 1035 §2.3.4: 255 octets on the wire are 253 characters of text.
 const HOST_BYTES_MAX: usize = 253;

@@ -76,6 +76,8 @@ codes! {
     GrantMissing = "grant_missing", 403, Caller, "no grant of this tenant covers this tool";
     /// A credential is blank, expired or revoked.
     CredentialUnusable = "credential_unusable", 409, Caller, "a granted credential has no usable version";
+    /// A run's checkpoint is another tenant's, was changed, or its run can no longer be resumed from it.
+    CheckpointRefused = "checkpoint_refused", 409, Caller, "the run cannot be resumed from this checkpoint";
     /// The value is too short, or not fit for its place.
     CredentialRefused = "credential_refused", 422, Caller, "the credential's value was refused";
     /// The same Idempotency-Key came with another request.

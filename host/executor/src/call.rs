@@ -16,6 +16,7 @@ use keybearer_contract::RunId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
+use keybearer_gate::Grant;
 use keybearer_gate::Permit;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
@@ -36,6 +37,7 @@ use crate::catalogue::Resolved;
 use crate::dispatch::CallOutlet;
 use crate::dispatch::Shared;
 use crate::idempotency::Once;
+use crate::runs::Within;
 
 /// What a caller gets: a result that is in the ledger.
 pub struct Answer {
@@ -57,16 +59,17 @@ impl Executor {
         let _running = self.running()?;
         // Before anything is looked up: a token that may not call learns nothing of tools and grants (P10).
         context.require(Scope::Call)?;
+        let within = self.live.enter(context.run())?;
         let tenant = Arc::clone(context.record());
         let resolved = self.catalogue.resolve(&context, &request)?;
         resolved.package.schemas.check_arguments(&request.tool.tool, &request.arguments)?;
         self.check_credentials(&resolved, &request)?;
-        let _place = self.quotas.admit(&tenant).await?;
-        let permit = context.permit(request.tool.clone(), resolved.package.record.digest, request.run.clone())?;
+        let _place = within.unless_over(self.quotas.admit(&tenant)).await?;
+        let permit = context.permit(request.tool.clone(), resolved.package.record.digest)?;
         match self.once(permit.facts(), &request).await? {
             Once::Replay(answer) => Ok(answer),
-            Once::Run(None) => self.run(permit, &resolved, request, &tenant.limits).await,
-            Once::Run(Some(key)) => self.run_once(key, permit, resolved, request, tenant).await,
+            Once::Run(None) => self.run(permit, &resolved, request, within, &tenant.limits).await,
+            Once::Run(Some(key)) => self.run_once(key, permit, resolved, request, within, tenant).await,
         }
     }
 
@@ -78,11 +81,12 @@ impl Executor {
         permit: Permit,
         resolved: Resolved,
         request: CallRequest,
+        within: Within,
         tenant: Arc<TenantRecord>,
     ) -> Result<Answer, Problem> {
         let executor = Arc::clone(self);
         let running = tokio::spawn(async move {
-            let outcome = executor.run(permit, &resolved, request, &tenant.limits).await;
+            let outcome = executor.run(permit, &resolved, request, within, &tenant.limits).await;
             executor.finish(key, &tenant.id, &outcome).await?;
             outcome
         });
@@ -95,12 +99,13 @@ impl Executor {
         permit: Permit,
         resolved: &Resolved,
         request: CallRequest,
+        within: Within,
         tenant: &Limits,
     ) -> Result<Answer, Problem> {
         let facts = permit.facts().clone();
         let limits = self.ceilings.min(*tenant).min(resolved.package.record.manifest.limits);
         let started = Instant::now();
-        let deadline = deadline(&limits, &request);
+        let deadline = within.bounded(deadline(&limits, &request));
         let tool = self.catalogue.tool(&resolved.package).await?;
         let entry = self.ledger.begin_call(&facts).await.map_err(crate::ledger_problem)?;
         let shared = Arc::new(Shared {
@@ -109,6 +114,7 @@ impl Executor {
             package: Arc::clone(&resolved.package),
             sealed: resolved.grants.iter().map(|grant| grant.id.clone()).collect(),
             deadline,
+            within,
             response_bytes: limits.response_bytes,
             credentials: resolved.grants.iter().filter_map(|grant| grant.credential.clone()).collect(),
             requests: AtomicU32::new(0),
@@ -123,10 +129,10 @@ impl Executor {
         let ended = tokio::select! {
             biased;
             ended = instance.invoke(request.arguments).instrument(span) => Some(scrub(ended, &shared)),
-            () = self.cut_off.cancelled() => None,
+            () = shared.within.over() => None,
         };
         let (outcome, logs) = match ended {
-            None => (Err(Problem::new(Code::Cancelled, "the server went down: find out whether it acted")), Vec::new()),
+            None => (Err(shared.within.cut_off()), Vec::new()),
             Some(Clean { outcome: Err(stop), logs }) => (Err(stop_problem(stop)), logs),
             Some(Clean { outcome: Ok(result), logs }) => {
                 let checked = resolved.package.schemas.check_result(&request.tool.tool, &result);
@@ -155,15 +161,24 @@ impl Executor {
     /// half-done work is left behind.
     fn check_credentials(&self, resolved: &Resolved, request: &CallRequest) -> Result<(), Problem> {
         for grant in &resolved.grants {
-            let concerned = grant.actions.as_ref().is_none_or(|actions| actions.contains(&request.tool.tool));
-            let Some(credential) = grant.credential.as_ref().filter(|_| concerned) else { continue };
-            if self.strongbox.select(&grant.tenant, credential, UnixMillis::now()).is_err() {
-                let slot = grant.slot.as_ref().map_or("-", |slot| slot.as_str());
-                let hint = format!("slot `{slot}`: store a new version of its credential, or grant another one");
-                return Err(Problem::new(Code::CredentialUnusable, hint));
+            if grant.actions.as_ref().is_none_or(|actions| actions.contains(&request.tool.tool)) {
+                self.check_credential(grant)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the credential of a grant has a usable version.
+    ///
+    /// # Errors
+    /// [`Code::CredentialUnusable`], which names the slot.
+    pub(crate) fn check_credential(&self, grant: &Grant) -> Result<(), Problem> {
+        let Some(credential) = &grant.credential else { return Ok(()) };
+        self.strongbox.select(&grant.tenant, credential, UnixMillis::now()).map(drop).map_err(|_| {
+            let slot = grant.slot.as_ref().map_or("-", |slot| slot.as_str());
+            let hint = format!("slot `{slot}`: store a new version of its credential, or grant another one");
+            Problem::new(Code::CredentialUnusable, hint)
+        })
     }
 }
 

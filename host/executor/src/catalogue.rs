@@ -12,6 +12,7 @@ use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_gate::Approved;
 use keybearer_gate::Grant;
+use keybearer_gate::RunRecord;
 use keybearer_gate::TenantContext;
 use keybearer_sandbox::Sandbox;
 use keybearer_sandbox::Tool;
@@ -67,7 +68,7 @@ impl Catalogue {
     /// [`Code::NotFound`] for what is not there or not visible; [`Code::GrantMissing`] where no grant covers it.
     pub(crate) fn resolve(&self, context: &TenantContext, request: &CallRequest) -> Result<Resolved, Problem> {
         let tenant = context.tenant();
-        if !context.may_see(&request.tool.package) {
+        if !context.may_call(&request.tool) {
             return Err(Problem::not_found());
         }
         let versions = self.store.versions(&request.tool.package);
@@ -81,17 +82,32 @@ impl Catalogue {
             return Err(Problem::not_found());
         }
         let grants = self.store.grants_of_package(tenant, &request.tool.package);
+        let grants = context.run().map_or(Arc::clone(&grants), |run| sealed_of(run, &grants));
         if grants.is_empty() {
             let hint = "give one with `keybearer grant add`, after a look at what the package asks for";
             return Err(Problem::new(Code::GrantMissing, hint));
         }
-        let covered = candidates.find(|record| grants.iter().all(|grant| covers(grant, record)));
+        let was_sealed =
+            |grant: &Grant, record: &PackageRecord| context.run().is_none_or(|run| self.was_sealed(run, grant, record));
+        let covered =
+            candidates.find(|record| grants.iter().all(|grant| covers(grant, record) && was_sealed(grant, record)));
         let Some(record) = covered else {
             let hint =
                 "this version asks for more than was approved: look at the differences of its grants and approve them";
             return Err(Problem::new(Code::GrantMissing, hint));
         };
         Ok(Resolved { package: self.ready(record)?, grants: grants.to_vec() })
+    }
+
+    /// Whether a version asks for nothing beyond what had been approved when the run was opened: what is approved
+    /// later is not the run's.
+    fn was_sealed(&self, run: &RunRecord, grant: &Grant, record: &PackageRecord) -> bool {
+        let Some(sealed) = run.sealed.iter().find(|sealed| sealed.grant == grant.id) else { return false };
+        if sealed.approved == grant.approved.package || sealed.approved == record.digest {
+            return true;
+        }
+        let approved = self.store.package(&sealed.approved);
+        approved.is_some_and(|approved| surface(grant, &approved).covers(&surface(grant, record)))
     }
 
     /// The compiled component, compiled or taken from the cache at the first call.
@@ -122,6 +138,11 @@ impl Catalogue {
         let package = Arc::new(Package { record: Arc::clone(record), schemas, tool: OnceCell::new() });
         Ok(Arc::clone(self.ready.write().entry(record.digest).or_insert(package)))
     }
+}
+
+/// Those of the grants that were sealed into the run.
+fn sealed_of(run: &RunRecord, grants: &[Grant]) -> Arc<[Grant]> {
+    grants.iter().filter(|grant| run.sealed.iter().any(|sealed| sealed.grant == grant.id)).cloned().collect()
 }
 
 /// Whether a grant covers a version. The common case, the very version that was approved, compares two

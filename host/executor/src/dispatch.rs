@@ -49,6 +49,7 @@ use tracing::Instrument as _;
 use crate::Executor;
 use crate::catalogue;
 use crate::catalogue::Package;
+use crate::runs::Within;
 
 /// What the dispatches of one call share.
 pub(crate) struct CallOutlet(Arc<Shared>);
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     /// The grants that held when the call began. What holds at a dispatch is these ∩ what holds now (P3).
     pub(crate) sealed: Vec<GrantId>,
     pub(crate) deadline: Instant,
+    pub(crate) within: Within,
     pub(crate) response_bytes: u64,
     /// The credentials of those grants: looked for in answers even when a grant is taken meanwhile.
     pub(crate) credentials: Vec<CredentialId>,
@@ -149,6 +151,9 @@ impl Shared {
             address: vetted.address(),
             purpose: Purpose::Guest,
         };
+        if self.within.is_over() {
+            return Err(HOST_NOT_SENT.into());
+        }
         let started = Instant::now();
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
@@ -167,7 +172,7 @@ impl Shared {
                 let outcome = DispatchOutcome::failed(Fault::Revoked, Delivery::MaybeSent);
                 Err((outcome, Stopped::Guest(GuestFault::Denied)))
             }
-            () = self.executor.cut_off.cancelled() => {
+            () = self.within.over() => {
                 let outcome = DispatchOutcome::failed(Fault::Stopped, Delivery::MaybeSent);
                 Err((outcome, Stopped::Guest(GuestFault::Host { delivery: Delivery::MaybeSent })))
             }

@@ -19,6 +19,7 @@ mod open;
 mod overlaps;
 mod packages;
 mod revocation;
+mod runs;
 mod schemas;
 mod tenants;
 mod tokens;
@@ -56,12 +57,17 @@ pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
 pub use keybearer_ledger::Durability;
 pub use keybearer_store::Rollback;
+pub use keybearer_store::RunBounds;
 pub use open::ExecutorConfig;
 pub use open::OpenRefused;
 pub use open::Signers;
 pub use overlaps::Retiring;
 pub use packages::PublishOptions;
 pub use packages::check_component;
+pub use runs::NewRun;
+pub use runs::RunEnded;
+pub use runs::RunLimits;
+pub use runs::RunView;
 pub use views::CallRequest;
 pub use views::CredentialView;
 pub use views::EpochRaised;
@@ -99,6 +105,8 @@ pub struct Executor {
     /// Told when a rotation left an overlap: it may end before the others.
     pub(crate) overlap_added: Arc<tokio::sync::Notify>,
     pub(crate) tenant_defaults: (u32, u32),
+    pub(crate) run_limits: RunLimits,
+    pub(crate) live: runs::LiveRuns,
     running: TaskTracker,
     stopping: AtomicBool,
     /// Cancelled when a stop has waited long enough: what still runs is cut off, and recorded so.
@@ -109,11 +117,18 @@ pub struct Executor {
 const CUT_OFF_MAX: Duration = Duration::from_secs(2);
 
 impl Executor {
-    /// Verifies an API token and enters its tenant.
+    /// Verifies an API token or a run's token and enters its tenant.
     ///
     /// # Errors
     /// [`Unauthenticated`], the same for every reason.
     pub fn authenticate_token(&self, presented: &str) -> Result<TenantContext, Unauthenticated> {
+        if presented.starts_with(keybearer_gate::RUN_TOKEN_PREFIX) {
+            let principal = keybearer_gate::authenticate_run(presented, self.store.as_ref(), UnixMillis::now())?;
+            let context = self.enter(principal)?;
+            // By the clock that never jumps, too (threats R07).
+            let goes_on = context.run().is_some_and(|run| self.live.is_live(&run.id));
+            return if goes_on { Ok(context) } else { Err(Unauthenticated) };
+        }
         let principal = keybearer_gate::authenticate_token(presented, self.store.as_ref(), UnixMillis::now())?;
         self.enter(principal)
     }

@@ -36,9 +36,11 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::Executor;
+use crate::RunLimits;
 use crate::act;
 use crate::catalogue::Catalogue;
 use crate::counters::Counting;
+use crate::runs::LiveRuns;
 
 /// How an executor is set up.
 pub struct ExecutorConfig {
@@ -60,6 +62,8 @@ pub struct ExecutorConfig {
     pub concurrent_calls: u32,
     /// For tenants that say nothing: calls a second, calls at the same time.
     pub tenant_defaults: (u32, u32),
+    /// What runs may use.
+    pub runs: RunLimits,
     /// Whose packages may be published.
     pub signers: Signers,
     /// Whether a value that another tenant has stored is refused.
@@ -191,6 +195,7 @@ impl Executor {
             queue_per_tenant: QUEUE_PER_TENANT,
             wait: QUEUE_WAIT,
         });
+        let cut_off = CancellationToken::new();
         let executor = Arc::new(Self {
             catalogue: Catalogue::new(Arc::clone(&store), Arc::clone(&sandbox), config.signers.revoked.clone()),
             store,
@@ -209,7 +214,9 @@ impl Executor {
             tenant_defaults: config.tenant_defaults,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
-            cut_off: CancellationToken::new(),
+            run_limits: config.runs,
+            live: LiveRuns::new(cut_off.clone()),
+            cut_off,
         });
         executor.ledger.act(act::of_host(ActKind::ServerStarted, env!("CARGO_PKG_VERSION"))).await?;
         for setting in &config.dangerous {
@@ -217,6 +224,7 @@ impl Executor {
             executor.ledger.act(act::of_host(ActKind::DangerousSetting, setting)).await?;
         }
         executor.watch_overlaps();
+        executor.take_up_runs();
         Ok(executor)
     }
 }

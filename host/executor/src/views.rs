@@ -8,7 +8,6 @@ use keybearer_contract::GrantId;
 use keybearer_contract::Limits;
 use keybearer_contract::Logged;
 use keybearer_contract::PackageName;
-use keybearer_contract::RunId;
 use keybearer_contract::SlotName;
 use keybearer_contract::TenantId;
 use keybearer_contract::TenantName;
@@ -36,8 +35,6 @@ pub struct CallRequest {
     pub arguments: String,
     /// Exactly this version of the package; the newest that the tenant's grants cover, where none is named.
     pub package: Option<Digest>,
-    /// The run it belongs to; one of its own, where none is named.
-    pub run: Option<RunId>,
     /// The caller's own count of its tries, from 1.
     pub attempt: u32,
     /// Milliseconds after which the caller no longer waits; less than the limits, or it has no effect.

@@ -150,6 +150,8 @@ fn principal(issuer: &JwtIssuer, claims: &Members, now_s: u64) -> Option<Princip
         scopes: issuer.scopes.clone(),
         packages: None,
         issued: UnixMillis(issued.saturating_mul(1000)),
+        expires: None,
+        run: None,
     })
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Limits;
 use keybearer_contract::PackageName;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::TenantName;
 use keybearer_contract::TokenId;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::CredentialRecord;
+use crate::RunRecord;
 use crate::Scopes;
 use crate::Sealed;
 
@@ -73,6 +75,12 @@ pub struct TenantRecord {
 pub trait TokenDirectory: Send + Sync {
     /// The token's record, revoked and expired ones too.
     fn token(&self, id: &TokenId) -> Option<Arc<TokenRecord>>;
+}
+
+/// Where runs are looked up by their tokens. As for API tokens, it is the run that tells the tenant.
+pub trait RunDirectory: Send + Sync {
+    /// The run's record, ended ones too.
+    fn run_of_token(&self, id: &RunId) -> Option<Arc<RunRecord>>;
 }
 
 /// Where tenants are looked up.

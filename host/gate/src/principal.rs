@@ -1,6 +1,8 @@
 //! A principal: who called, as proved by a verified token. It is made by the verifiers of this room
 //! and by nothing else, and it carries the tenant with it.
 
+use std::sync::Arc;
+
 use keybearer_contract::PackageName;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
@@ -8,6 +10,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::PrincipalLabel;
+use crate::RunRecord;
 use crate::TenantContext;
 use crate::TenantDirectory;
 use crate::TenantState;
@@ -21,7 +24,7 @@ pub struct Unauthenticated;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// Submit calls, list tools.
+    /// Submit calls, list tools, open runs: a run has no right that calls outside of it lack.
     Call,
     /// Store, rotate, revoke and list credentials.
     Credentials,
@@ -31,11 +34,14 @@ pub enum Scope {
     Tokens,
     /// Read `explain` and the tenant's part of the ledger.
     Audit,
+    /// List, end, abort, checkpoint and resume the tenant's runs, whoever opened them.
+    Runs,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: &'static [Self] = &[Self::Call, Self::Credentials, Self::Grants, Self::Tokens, Self::Audit];
+    pub const ALL: &'static [Self] =
+        &[Self::Call, Self::Credentials, Self::Grants, Self::Tokens, Self::Audit, Self::Runs];
 }
 
 /// A set of scopes.
@@ -79,6 +85,10 @@ pub struct Principal {
     pub(crate) packages: Option<Vec<PackageName>>,
     /// When the proof was made: a proof that is older than the tenant is for an earlier one of its name.
     pub(crate) issued: UnixMillis,
+    /// When the proof ends, where what it opens must not outlive it.
+    pub(crate) expires: Option<UnixMillis>,
+    /// The run whose token it was.
+    pub(crate) run: Option<Arc<RunRecord>>,
 }
 
 impl Principal {

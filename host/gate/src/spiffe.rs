@@ -115,6 +115,8 @@ pub fn authenticate_spiffe(leaf_der: &[u8], table: &SpiffeTable) -> Result<Princ
         scopes: entry.scopes.clone(),
         packages: None,
         issued: entry.added,
+        expires: None,
+        run: None,
     })
 }
 

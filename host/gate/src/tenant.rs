@@ -11,10 +11,12 @@ use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
+use keybearer_contract::UnixMillis;
 
 use crate::Facts;
 use crate::Principal;
 use crate::PrincipalLabel;
+use crate::RunRecord;
 use crate::Scope;
 use crate::Scopes;
 use crate::TenantRecord;
@@ -70,29 +72,55 @@ impl TenantContext {
     #[must_use]
     pub fn may_see(&self, package: &keybearer_contract::PackageName) -> bool {
         self.principal.packages.as_ref().is_none_or(|packages| packages.contains(package))
+            && self.run().is_none_or(|run| run.has_package(package))
+    }
+
+    /// Whether the principal may call this tool, as far as its token or its run goes.
+    #[must_use]
+    pub fn may_call(&self, tool: &ToolRef) -> bool {
+        self.may_see(&tool.package) && self.run().is_none_or(|run| run.allows(tool))
     }
 
     /// Whether the principal is not confined to some packages.
     #[must_use]
     pub fn sees_every_package(&self) -> bool {
-        self.principal.packages.is_none()
+        self.packages().is_none() && self.run().is_none_or(|run| run.tools.is_none())
     }
 
-    /// Spends the context on leave to run one call of one tool of one exact package.
+    /// The packages that the principal's token is confined to; those of a run's tools are the run's to say.
+    #[must_use]
+    pub fn packages(&self) -> Option<&[keybearer_contract::PackageName]> {
+        self.principal.packages.as_deref()
+    }
+
+    /// The run whose token this is; none outside of a run.
+    #[must_use]
+    pub fn run(&self) -> Option<&Arc<RunRecord>> {
+        self.principal.run.as_ref()
+    }
+
+    /// When what this principal opens ends at the latest.
+    #[must_use]
+    pub fn expires(&self) -> Option<UnixMillis> {
+        self.principal.expires
+    }
+
+    /// Spends the context on leave to run one call of one tool of one exact package: in the principal's run, or in
+    /// a run of its own.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] without the scope `call`; [`Code::NotFound`] for a package that the token does
+    /// [`Code::Forbidden`] without the scope `call`; [`Code::NotFound`] for a tool that the token or the run does
     /// not name, as if it did not exist.
-    pub fn permit(self, tool: ToolRef, package: Digest, run: Option<RunId>) -> Result<Permit, Problem> {
+    pub fn permit(self, tool: ToolRef, package: Digest) -> Result<Permit, Problem> {
         self.require(Scope::Call)?;
-        if !self.may_see(&tool.package) {
+        if !self.may_call(&tool) {
             return Err(Problem::not_found());
         }
         Ok(Permit {
             facts: Facts {
                 tenant: self.tenant.id.clone(),
                 principal: self.principal.label,
-                run: run.unwrap_or_else(RunId::random),
+                run: self.principal.run.map_or_else(RunId::random, |run| run.id.clone()),
                 call: CallId::random(),
                 tool,
                 package,

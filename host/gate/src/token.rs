@@ -37,11 +37,8 @@ pub fn issue_token(
     packages: Option<Vec<PackageName>>,
     life: std::ops::Range<UnixMillis>,
 ) -> IssuedToken {
-    use base64::Engine as _;
     let id = TokenId::random();
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    getrandom::fill(&mut *bytes).expect("the kernel's random source does not fail once seeded");
-    let secret = Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*bytes));
+    let secret = new_secret();
     let text = Zeroizing::new(format!("{PREFIX}{id}_{}", *secret));
     let hash = hash(&secret);
     let record =
@@ -58,12 +55,7 @@ pub fn authenticate_token(
     tokens: &dyn TokenDirectory,
     now: UnixMillis,
 ) -> Result<Principal, Unauthenticated> {
-    let body = presented.strip_prefix(PREFIX).ok_or(Unauthenticated)?;
-    if !body.is_ascii() || body.len() < SECRET_CHARS + 2 {
-        return Err(Unauthenticated);
-    }
-    let (id, secret) = body.split_at(body.len() - SECRET_CHARS);
-    let id: TokenId = id.strip_suffix('_').ok_or(Unauthenticated)?.parse().map_err(|_| Unauthenticated)?;
+    let (id, secret): (TokenId, _) = split(presented, PREFIX).ok_or(Unauthenticated)?;
     let record = tokens.token(&id).ok_or(Unauthenticated)?;
     let equal: bool = hash(secret).ct_eq(&record.hash).into();
     if !equal || record.revoked.is_some() || record.expires <= now {
@@ -75,7 +67,27 @@ pub fn authenticate_token(
         scopes: record.scopes.clone(),
         packages: record.packages.clone(),
         issued: record.issued,
+        expires: Some(record.expires),
+        run: None,
     })
+}
+
+/// The secret half of a token: 256 random bits.
+pub(crate) fn new_secret() -> Zeroizing<String> {
+    use base64::Engine as _;
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    getrandom::fill(&mut *bytes).expect("the kernel's random source does not fail once seeded");
+    Zeroizing::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(*bytes))
+}
+
+/// The id and the secret half of a presented token; none if it has another form.
+pub(crate) fn split<'text, Id: std::str::FromStr>(presented: &'text str, prefix: &str) -> Option<(Id, &'text str)> {
+    let body = presented.strip_prefix(prefix)?;
+    if !body.is_ascii() || body.len() < SECRET_CHARS + 2 {
+        return None;
+    }
+    let (id, secret) = body.split_at(body.len() - SECRET_CHARS);
+    Some((id.strip_suffix('_')?.parse().ok()?, secret))
 }
 
 fn hash(secret: &str) -> [u8; 32] {

@@ -24,6 +24,8 @@ use serde::Serialize;
 use crate::ChainHash;
 use crate::Checkpoint;
 use crate::PublicKey;
+use crate::RunFacts;
+use crate::RunOutcome;
 
 /// One record, as it stands in a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +146,33 @@ pub enum Body {
         #[serde(flatten)]
         act: Act,
     },
+    /// A run was opened.
+    RunOpened {
+        /// Which.
+        #[serde(flatten)]
+        run: RunFacts,
+    },
+    /// A checkpoint of a run was written.
+    RunCheckpointed {
+        /// Which.
+        #[serde(flatten)]
+        run: RunFacts,
+    },
+    /// A run was resumed: its earlier token is good for nothing.
+    RunResumed {
+        /// Which.
+        #[serde(flatten)]
+        run: RunFacts,
+    },
+    /// A run ended, and what it held is destroyed.
+    RunEnded {
+        /// Which.
+        #[serde(flatten)]
+        run: RunFacts,
+        /// How.
+        #[serde(flatten)]
+        outcome: RunOutcome,
+    },
     /// A signed head.
     Checkpoint {
         /// The head of the chain before this record.
@@ -178,6 +207,10 @@ impl Body {
             Self::Segment { .. }
             | Self::Epochs { .. }
             | Self::Act { .. }
+            | Self::RunOpened { .. }
+            | Self::RunCheckpointed { .. }
+            | Self::RunResumed { .. }
+            | Self::RunEnded { .. }
             | Self::Checkpoint { .. }
             | Self::Resumed { .. } => None,
         }
@@ -188,6 +221,10 @@ impl Body {
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Act { act } => act.tenant.as_ref(),
+            Self::RunOpened { run }
+            | Self::RunCheckpointed { run }
+            | Self::RunResumed { run }
+            | Self::RunEnded { run, .. } => Some(&run.tenant),
             other => other.facts().map(|facts| &facts.tenant),
         }
     }

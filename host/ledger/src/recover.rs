@@ -436,7 +436,14 @@ impl Found {
                     self.epochs.raise(tenant, &credential, epoch);
                 }
             }
-            Body::Segment { .. } | Body::DispatchRefused { .. } | Body::Checkpoint { .. } | Body::Resumed { .. } => {}
+            Body::Segment { .. }
+            | Body::DispatchRefused { .. }
+            | Body::RunOpened { .. }
+            | Body::RunCheckpointed { .. }
+            | Body::RunResumed { .. }
+            | Body::RunEnded { .. }
+            | Body::Checkpoint { .. }
+            | Body::Resumed { .. } => {}
         }
         Ok(())
     }

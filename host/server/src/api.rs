@@ -14,6 +14,7 @@ pub(crate) mod operator;
 pub(crate) mod problem;
 pub(crate) mod reply;
 pub(crate) mod routes;
+pub(crate) mod runs;
 pub(crate) mod tenants;
 pub(crate) mod tokens;
 pub(crate) mod tools;

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use keybearer_executor::Executor;
 use keybearer_executor::ExecutorConfig;
+use keybearer_executor::RunBounds;
+use keybearer_executor::RunLimits;
 use keybearer_executor::Signers;
 use keybearer_gate::OperatorHash;
 use serde_json::json;
@@ -130,7 +132,7 @@ fn executor_config(config: &Config, own: [SocketAddr; 2]) -> anyhow::Result<Exec
     } else {
         None
     };
-    let tenant = &config.limits.tenant;
+    let (tenant, runs) = (&config.limits.tenant, &config.limits.runs);
     Ok(ExecutorConfig {
         folder: config.folder.clone(),
         anchor: config.anchor.clone(),
@@ -144,6 +146,13 @@ fn executor_config(config: &Config, own: [SocketAddr; 2]) -> anyhow::Result<Exec
         compile_child,
         concurrent_calls: config.limits.concurrent_calls,
         tenant_defaults: (tenant.calls_per_second, tenant.concurrent_calls),
+        runs: RunLimits {
+            bounds: RunBounds { open: runs.open, sub_runs: runs.sub_runs },
+            depth: runs.depth,
+            life: Duration::from_millis(runs.life_ms),
+            life_max: Duration::from_millis(runs.life_max_ms),
+            remembered: Duration::from_millis(runs.remembered_ms),
+        },
         signers: Signers {
             trusted: config.packages.trusted_signers.clone(),
             revoked: config.packages.revoked_signers.clone(),

@@ -1,6 +1,6 @@
 //! The image of the tables in memory: what the way of a call asks. What belongs to a tenant hangs
 //! below the tenant, so that a look-up that does not begin with it cannot be written (threats T04,
-//! T07). Tokens are the exception: a token is what tells the tenant.
+//! T07). Tokens, API's and runs', are the exception: a token is what tells the tenant.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,12 +8,14 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::PackageName;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::TenantName;
 use keybearer_contract::TokenId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Grant;
+use keybearer_gate::RunRecord;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantRecord;
 use keybearer_gate::TokenRecord;
@@ -32,6 +34,8 @@ pub(crate) struct Image {
     tenants: HashMap<TenantId, TenantImage>,
     names: HashMap<TenantName, TenantId>,
     pub(crate) tokens: HashMap<TokenId, Arc<TokenRecord>>,
+    /// Whose run it is: for its token alone.
+    run_owners: HashMap<RunId, TenantId>,
     pub(crate) packages: Packages,
 }
 
@@ -42,6 +46,7 @@ pub(crate) struct TenantImage {
     pub(crate) credentials: HashMap<CredentialId, Arc<CredentialRecord>>,
     pub(crate) credential_names: HashMap<String, CredentialId>,
     pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
+    pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
 }
 
 /// The operator's catalogue.
@@ -78,6 +83,7 @@ impl Image {
             credentials: HashMap::new(),
             credential_names: HashMap::new(),
             grants: HashMap::new(),
+            runs: HashMap::new(),
         };
         self.tenants.insert(record.id.clone(), tenant);
     }
@@ -86,6 +92,27 @@ impl Image {
         if let Some(tenant) = self.tenants.remove(id) {
             self.names.remove(&tenant.record.name);
             self.tokens.retain(|_, token| token.tenant != *id);
+            self.run_owners.retain(|_, owner| owner != id);
+        }
+    }
+
+    /// The run whose token names it.
+    pub(crate) fn run_of_token(&self, id: &RunId) -> Option<&Arc<RunRecord>> {
+        self.tenant(self.run_owners.get(id)?)?.runs.get(id)
+    }
+
+    /// Puts a run in the place of its earlier record, or beside the others.
+    pub(crate) fn put_run(&mut self, run: Arc<RunRecord>) {
+        if let Some(tenant) = self.tenants.get_mut(&run.tenant) {
+            self.run_owners.insert(run.id.clone(), run.tenant.clone());
+            tenant.runs.insert(run.id.clone(), run);
+        }
+    }
+
+    pub(crate) fn remove_run(&mut self, tenant: &TenantId, id: &RunId) {
+        self.run_owners.remove(id);
+        if let Some(tenant) = self.tenants.get_mut(tenant) {
+            tenant.runs.remove(id);
         }
     }
 }
@@ -162,6 +189,14 @@ impl Image {
         each(connection, "SELECT record FROM grants", |row| {
             let grant: Grant = record(row, "grants")?;
             image.tenants.get_mut(&grant.tenant).ok_or_else(|| stray("grants"))?.put_grant(grant);
+            Ok(())
+        })?;
+        each(connection, "SELECT record FROM runs", |row| {
+            let run: RunRecord = record(row, "runs")?;
+            if image.tenant(&run.tenant).is_none() {
+                return Err(stray("runs"));
+            }
+            image.put_run(Arc::new(run));
             Ok(())
         })?;
         each(connection, "SELECT record, manifest FROM packages ORDER BY position", |row| {

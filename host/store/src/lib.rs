@@ -1,4 +1,4 @@
-//! The database: tenants, tokens, credentials (sealed), grants, packages, idempotency. SQLite in one
+//! The database: tenants, tokens, runs, credentials (sealed), grants, packages, idempotency. SQLite in one
 //! file, used by one process.
 //!
 //! What is asked on the way of a call is answered from memory: an image of the tables that is loaded
@@ -16,6 +16,7 @@ mod guard;
 mod idempotency;
 mod image;
 mod packages;
+mod runs;
 mod schema;
 mod store;
 mod tenants;
@@ -35,5 +36,6 @@ pub use idempotency::IdempotencyKey;
 pub use idempotency::IdempotentCall;
 pub use packages::PackageRecord;
 pub use packages::Rollback;
+pub use runs::RunBounds;
 pub use store::Store;
 pub use tenants::TenantLimits;

@@ -14,7 +14,8 @@ pub(crate) const APPLICATION_ID: i32 = 0x4b42_5354;
 pub(crate) const OPERATORS_TABLES: &[&str] = &["tenants", "packages", "commits"];
 
 /// What leads from each version to the next; the version of a file is the number of scripts that ran.
-const MIGRATIONS: &[&str] = &[r#"
+const MIGRATIONS: &[&str] = &[
+    r#"
     -- A removed tenant stays as a row, so that its id is never given again.
     CREATE TABLE tenants (
         tenant   TEXT PRIMARY KEY,
@@ -97,7 +98,17 @@ const MIGRATIONS: &[&str] = &[r#"
         count INTEGER NOT NULL
     ) STRICT;
     INSERT INTO commits (one, count) VALUES (1, 0);
-"#];
+"#,
+    r#"
+    -- Open runs, and for a while those that ended.
+    CREATE TABLE runs (
+        tenant TEXT NOT NULL REFERENCES tenants (tenant),
+        id     TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+"#,
+];
 
 /// The schema that this build writes.
 pub(crate) fn known() -> u32 {

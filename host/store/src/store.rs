@@ -9,10 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::TokenId;
 use keybearer_gate::CredentialDirectory;
 use keybearer_gate::CredentialRecord;
+use keybearer_gate::RunDirectory;
+use keybearer_gate::RunRecord;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantDirectory;
 use keybearer_gate::TenantRecord;
@@ -108,6 +111,12 @@ impl TenantDirectory for Store {
 impl TokenDirectory for Store {
     fn token(&self, id: &TokenId) -> Option<Arc<TokenRecord>> {
         self.image().tokens.get(id).cloned()
+    }
+}
+
+impl RunDirectory for Store {
+    fn run_of_token(&self, id: &RunId) -> Option<Arc<RunRecord>> {
+        self.image().run_of_token(id).cloned()
     }
 }
 

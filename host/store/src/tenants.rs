@@ -99,7 +99,7 @@ impl Store {
         )
     }
 
-    /// Removes a tenant: its tokens, grants, idempotency records, every value and the data key are
+    /// Removes a tenant: its tokens, runs, grants, idempotency records, every value and the data key are
     /// gone. The rows of its credentials stay, without values, for their epochs.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Store {
                     let tenant = image.tenant(id).ok_or(StoreError::NotFound)?;
                     tenant.credentials.values().cloned().collect()
                 };
-                for table in ["grants", "idempotency", "tokens", "versions"] {
+                for table in ["grants", "idempotency", "runs", "tokens", "versions"] {
                     transaction.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [id.as_str()])?;
                 }
                 for credential in credentials {

@@ -171,6 +171,17 @@ impl Strongbox {
         *blake3::keyed_hash(&self.derive_key(context), bytes).as_bytes()
     }
 
+    /// A MAC by a key of the tenant's for that use: another tenant's differs, and so does that of a tenant of the
+    /// same name later. It stays when the master key is rotated.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if the tenant's data key is missing or does not open.
+    pub fn mac_for_tenant(&self, tenant: &TenantId, context: &str, bytes: &[u8]) -> Result<[u8; 32], SealBroken> {
+        let wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        let data_key = self.master().unwrap(&seal::data_key_aad(tenant), &wrapped)?;
+        Ok(*blake3::keyed_hash(&seal::derive_key(&data_key, context), bytes).as_bytes())
+    }
+
     /// To be called when a revocation is in the store and before it is acknowledged: from now on nothing
     /// of an epoch before `new_epoch` is leased; the requests that hold such a lease are told to close
     /// their connections, and are waited for. Returns how many were told.

@@ -5,8 +5,8 @@ use keybearer_contract::ToolRef;
 use keybearer_gate::TenantContext;
 
 fn twice(context: TenantContext, tool: ToolRef, package: Digest) {
-    let _first = context.permit(tool.clone(), package, None);
-    let _second = context.permit(tool, package, None);
+    let _first = context.permit(tool.clone(), package);
+    let _second = context.permit(tool, package);
 }
 
 fn main() {}

@@ -248,7 +248,7 @@ pub(crate) fn permit(package: Digest) -> Permit {
     let token = Token(Arc::new(issued.record));
     let principal = authenticate_token(&issued.text, &token, UnixMillis(1_500)).expect("authenticates");
     let context = principal.enter(&Tenant(Arc::new(tenant))).expect("enters");
-    context.permit("pack.run".parse().expect("tool"), package, None).expect("permits")
+    context.permit("pack.run".parse().expect("tool"), package).expect("permits")
 }
 
 /// A reply for a guest.

@@ -11,6 +11,7 @@ use http::header;
 use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_gate::OperatorContext;
+use keybearer_gate::RUN_TOKEN_PREFIX;
 use keybearer_gate::TenantContext;
 use keybearer_gate::Unauthenticated;
 use keybearer_gate::authenticate_operator;
@@ -27,7 +28,9 @@ pub(crate) use verifiers::Verifiers;
 /// The context of the tenant that this request is for.
 pub(crate) fn tenant(app: &App, headers: &HeaderMap, peer: &Peer) -> Result<TenantContext, Problem> {
     let verified = match presented(headers) {
-        Ok(Some(token)) if token.starts_with("kb_") => app.executor.authenticate_token(token),
+        Ok(Some(token)) if token.starts_with("kb_") || token.starts_with(RUN_TOKEN_PREFIX) => {
+            app.executor.authenticate_token(token)
+        }
         Ok(Some(token)) => app.verifiers.jwt(token).and_then(|principal| app.executor.enter(principal)),
         Ok(None) => match &peer.certificate {
             Some(certificate) => app.verifiers.spiffe(certificate).and_then(|principal| app.executor.enter(principal)),

@@ -22,8 +22,6 @@ use crate::api::App;
 use crate::api::body;
 use crate::api::input::Form;
 use crate::api::input::Input;
-use crate::api::input::MESSAGE_PACK;
-use crate::api::msgpack;
 use crate::api::reply::Reply;
 
 /// A call, as submitted.
@@ -42,10 +40,6 @@ pub(crate) struct CallBody<'body> {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     package: Option<Digest>,
-    /// The run that it belongs to.
-    #[serde(default)]
-    #[schema(value_type = Option<String>)]
-    run: Option<RunId>,
     /// The caller's count of its tries, from 1.
     #[serde(default)]
     attempt: Option<u32>,
@@ -82,13 +76,9 @@ pub(crate) struct AnswerBody<'answer> {
 /// POST /v1/calls
 pub(crate) async fn submit(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let idempotency_key = idempotency_key(&input)?;
-    let (form, accepts) = (input.form()?, input.accepts());
-    let limits = &app.limits;
-    let mut bytes = input.bytes(limits, limits.body_bytes).await?;
-    if form == Form::MessagePack {
-        *bytes = msgpack::to_json(&bytes, limits.json_depth)?.into_bytes();
-    }
-    let request = request(&bytes, idempotency_key, limits.json_depth)?;
+    let accepts = input.accepts();
+    let bytes = input.json_text(&app.limits).await?;
+    let request = request(&bytes, idempotency_key, app.limits.json_depth)?;
     drop(bytes);
     let answer = if request.idempotency_key.is_some() {
         // A caller who hangs up must find the answer under its key: the call goes on without him.
@@ -128,7 +118,6 @@ fn request(bytes: &[u8], idempotency_key: Option<String>, depth_max: usize) -> R
         tool: body.tool,
         arguments: body.arguments.get().to_owned(),
         package: body.package,
-        run: body.run,
         attempt,
         timeout_ms: body.timeout_ms,
         idempotency_key,
@@ -166,10 +155,7 @@ fn reply(answer: &Answer, accepts: Form) -> Result<Reply, Problem> {
         logs: answer.logs(),
         replayed: answer.replayed(),
     };
-    match accepts {
-        Form::Json => Reply::ok(&body),
-        Form::MessagePack => Ok(Reply::bytes(StatusCode::OK, MESSAGE_PACK, msgpack::from_json(&body)?)),
-    }
+    Reply::in_form(accepts, StatusCode::OK, &body)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::api::body;
+use crate::api::msgpack;
 use crate::config::file::LimitsSection;
 
 /// A request.
@@ -75,7 +76,7 @@ impl Input {
         } else {
             Err(Problem::new(
                 Code::UnsupportedMediaType,
-                "say content-type: application/json, or application/msgpack for calls",
+                "say content-type: application/json, or application/msgpack for calls and runs",
             ))
         }
     }
@@ -96,6 +97,16 @@ impl Input {
         }
         let bytes = self.bytes(limits, limits.body_bytes).await?;
         body::parse(&bytes, limits.json_depth)
+    }
+
+    /// The body as JSON text, from JSON or MessagePack; not yet looked at.
+    pub(crate) async fn json_text(self, limits: &LimitsSection) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let form = self.form()?;
+        let mut bytes = self.bytes(limits, limits.body_bytes).await?;
+        if form == Form::MessagePack {
+            *bytes = msgpack::to_json(&bytes, limits.json_depth)?.into_bytes();
+        }
+        Ok(bytes)
     }
 
     /// The body as opaque bytes.

@@ -80,7 +80,7 @@ pub(crate) fn document() -> Value {
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "token": { "type": "http", "scheme": "bearer", "description": "An API token (`kb_…`) or a JWT of a configured issuer." },
+                "token": { "type": "http", "scheme": "bearer", "description": "An API token (`kb_…`), a run's token (`kbr_…`) or a JWT of a configured issuer." },
                 "certificate": { "type": "mutualTLS", "description": "A client certificate whose SPIFFE id is configured; without an Authorization header." },
                 "operatorToken": { "type": "http", "scheme": "bearer", "description": "The operator's token (`kbop_…`), on the admin listener." },
             },

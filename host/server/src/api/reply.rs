@@ -11,6 +11,10 @@ use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use serde::Serialize;
 
+use crate::api::input::Form;
+use crate::api::input::MESSAGE_PACK;
+use crate::api::msgpack;
+
 /// A good answer.
 pub(crate) struct Reply {
     status: StatusCode,
@@ -24,6 +28,14 @@ impl Reply {
         let body =
             serde_json::to_vec(value).map_err(|_| Problem::new(Code::Internal, "an answer could not be written"))?;
         Ok(Self::bytes(status, "application/json", body))
+    }
+
+    /// A value in the form that was asked for.
+    pub(crate) fn in_form<T: Serialize>(form: Form, status: StatusCode, value: &T) -> Result<Self, Problem> {
+        match form {
+            Form::Json => Self::json(status, value),
+            Form::MessagePack => Ok(Self::bytes(status, MESSAGE_PACK, msgpack::from_json(value)?)),
+        }
     }
 
     /// A value as JSON, 200.

@@ -23,6 +23,7 @@ use crate::api::openapi::Body;
 use crate::api::openapi::Shape;
 use crate::api::operator;
 use crate::api::reply::Reply;
+use crate::api::runs;
 use crate::api::tenants;
 use crate::api::tokens;
 use crate::api::tools;
@@ -109,12 +110,28 @@ const CREDENTIALS: Option<&str> = Some("credentials");
 const GRANTS: Option<&str> = Some("grants");
 const TOKENS: Option<&str> = Some("tokens");
 const AUDIT: Option<&str> = Some("audit");
+/// Of any run of the tenant; a run's own token will do for itself and for what it opened.
+const RUNS: Option<&str> = Some("runs");
 
 routes! {
     POST "/v1/calls" submit_call "Calls a tool and waits for its result. JSON or MessagePack, by content-type and accept; `Idempotency-Key` makes it happen at most once.",
         tenant!(calls::submit), CALL, &[], Body::Call(Shape::of::<calls::CallBody<'_>>()) => 200 Body::Call(Shape::of::<calls::AnswerBody<'_>>());
     GET "/v1/calls/{id}/explain" explain_call "Tells why a credential was or was not attached, request by request.",
         tenant!(calls::explain), AUDIT, &[], NO_BODY => 200 one::<executor::Explanation>();
+    POST "/v1/runs" open_run "Opens a run; with a run's token, one within that run. Its token is shown this once.",
+        tenant!(runs::open), CALL, &[], Body::Call(Shape::of::<executor::NewRun>()) => 201 Body::Call(Shape::of::<runs::OpenedBody>());
+    GET "/v1/runs" list_runs "Lists the tenant's runs: those that are open, and for a while those that ended.",
+        tenant!(runs::list), RUNS, &[], NO_BODY => 200 many::<executor::RunView>();
+    GET "/v1/runs/{id}" get_run "Shows one run, without its token.",
+        tenant!(runs::get), RUNS, &[], NO_BODY => 200 Body::Call(Shape::of::<executor::RunView>());
+    POST "/v1/runs/{id}/end" end_run "Ends a run and those within it. Answers when their calls have ended and what was minted for them is gone.",
+        tenant!(runs::end), RUNS, &[], NO_BODY => 200 Body::Call(Shape::of::<executor::RunEnded>());
+    POST "/v1/runs/{id}/abort" abort_run "Stops a run and those within it; their calls are cut off and recorded so.",
+        tenant!(runs::abort), RUNS, &[], NO_BODY => 200 Body::Call(Shape::of::<executor::RunEnded>());
+    POST "/v1/runs/{id}/checkpoint" checkpoint_run "Writes a checkpoint of an open run: references only, under a MAC of the tenant's.",
+        tenant!(runs::checkpoint), RUNS, &[], NO_BODY => 200 Body::Call(Shape::of::<runs::CheckpointBody>());
+    POST "/v1/runs/resume" resume_run "Goes on with a run from its checkpoint, under another token. Its earlier token is good for nothing then.",
+        tenant!(runs::resume), RUNS, &[], Body::Call(Shape::of::<runs::CheckpointBody>()) => 201 Body::Call(Shape::of::<runs::OpenedBody>());
     GET "/v1/tools" list_tools "Lists the tools that the tenant may see.",
         tenant!(tools::list), CALL, &[], NO_BODY => 200 many::<executor::ToolView>();
     GET "/v1/tools/{name}" get_tool "Shows one tool, `package.tool`.",

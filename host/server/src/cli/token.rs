@@ -20,7 +20,7 @@ pub(crate) enum Token {
         /// What people call it
         #[arg(long)]
         label: String,
-        /// What it is good for: call, credentials, grants, tokens, audit
+        /// What it is good for: call, credentials, grants, tokens, audit, runs
         #[arg(long, value_delimiter = ',', required = true)]
         scope: Vec<String>,
         /// The packages that it may call; every one, if none is named

@@ -132,6 +132,7 @@ pub(crate) struct LimitsSection {
     pub(crate) stalled_write_ms: u64,
     pub(crate) call: Limits,
     pub(crate) tenant: TenantLimits,
+    pub(crate) runs: RunLimits,
 }
 
 impl Default for LimitsSection {
@@ -153,6 +154,7 @@ impl Default for LimitsSection {
             stalled_write_ms: 30_000,
             call: Limits::default(),
             tenant: TenantLimits::default(),
+            runs: RunLimits::default(),
         }
     }
 }
@@ -168,6 +170,31 @@ pub(crate) struct TenantLimits {
 impl Default for TenantLimits {
     fn default() -> Self {
         Self { calls_per_second: 100, concurrent_calls: 64 }
+    }
+}
+
+/// `[limits.runs]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RunLimits {
+    pub(crate) open: usize,
+    pub(crate) sub_runs: usize,
+    pub(crate) depth: usize,
+    pub(crate) life_ms: u64,
+    pub(crate) life_max_ms: u64,
+    pub(crate) remembered_ms: u64,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self {
+            open: 1_000,
+            sub_runs: 100,
+            depth: 5,
+            life_ms: 3_600_000,
+            life_max_ms: 86_400_000,
+            remembered_ms: 86_400_000,
+        }
     }
 }
 

@@ -129,6 +129,9 @@ fn check_limits(limits: &file::LimitsSection) -> anyhow::Result<()> {
         ("call.memory_bytes", limits.call.memory_bytes),
         ("tenant.calls_per_second", u64::from(limits.tenant.calls_per_second)),
         ("tenant.concurrent_calls", u64::from(limits.tenant.concurrent_calls)),
+        ("runs.open", limits.runs.open as u64),
+        ("runs.life_ms", limits.runs.life_ms),
+        ("runs.life_max_ms", limits.runs.life_max_ms),
     ] {
         ensure!(value > 0, "limits.{key} must be above 0");
     }
@@ -256,7 +259,7 @@ fn scopes(key: &str, names: &[String]) -> anyhow::Result<Scopes> {
         .iter()
         .map(|name| serde_json::from_value(serde_json::Value::String(name.clone())))
         .collect::<Result<_, _>>()
-        .with_context(|| format!("{key}: the scopes are call, credentials, grants, tokens and audit"))?;
+        .with_context(|| format!("{key}: the scopes are call, credentials, grants, tokens, audit and runs"))?;
     ensure!(!parsed.is_empty(), "{key}: name at least one scope");
     Ok(Scopes::of(&parsed))
 }

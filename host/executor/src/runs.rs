@@ -1,0 +1,206 @@
+//! Runs: opened, shown, ended, and swept when their time is over. A run seals who, for whom, with which grants,
+//! for which tools and until when; it freezes references and rights, never versions. What it is good for at a
+//! dispatch is what was sealed ∩ what holds then (P3).
+
+mod checkpoint;
+mod live;
+mod open;
+mod views;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use keybearer_contract::Code;
+use keybearer_contract::Problem;
+use keybearer_contract::RunId;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::RunEnd;
+use keybearer_gate::RunRecord;
+use keybearer_gate::Scope;
+use keybearer_gate::TenantContext;
+use keybearer_ledger::RunEvent;
+use keybearer_ledger::RunFacts;
+use keybearer_ledger::RunOutcome;
+use keybearer_store::RunBounds;
+
+use crate::Executor;
+
+pub(crate) use live::LiveRuns;
+pub(crate) use live::Within;
+pub use views::NewRun;
+pub use views::RunEnded;
+pub use views::RunView;
+
+/// What runs may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLimits {
+    /// How many may be open.
+    pub bounds: RunBounds,
+    /// How many levels of sub-runs there may be.
+    pub depth: usize,
+    /// How long a run lasts if nobody says.
+    pub life: Duration,
+    /// How long a run lasts at the most.
+    pub life_max: Duration,
+    /// How long an ended run is shown.
+    pub remembered: Duration,
+}
+
+impl Default for RunLimits {
+    fn default() -> Self {
+        Self {
+            bounds: RunBounds { open: 1_000, sub_runs: 100 },
+            depth: 5,
+            life: Duration::from_secs(3_600),
+            life_max: Duration::from_secs(24 * 3_600),
+            remembered: Duration::from_secs(24 * 3_600),
+        }
+    }
+}
+
+/// What came to an end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Runs, sub-runs among them.
+    pub(crate) runs: u64,
+    /// Calls that were cut off.
+    pub(crate) calls: u64,
+}
+
+/// What is cut off ends and is recorded within milliseconds; a disk that hangs is not waited for longer.
+const ENDING_MAX: Duration = Duration::from_secs(10);
+
+/// How often runs are looked through. Their tokens and calls end at the deadline itself; this is for the record.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+impl Executor {
+    /// The tenant's runs that are remembered.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] without the scope.
+    pub fn runs(&self, context: &TenantContext) -> Result<Vec<RunView>, Problem> {
+        context.require(Scope::Runs)?;
+        Ok(self.store.runs(context.tenant()).iter().map(|run| self.run_view(run)).collect())
+    }
+
+    /// One run of the tenant: with the scope, or with the token of the run itself or of one that it is within.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for what is not there or another tenant's.
+    pub fn run_of(&self, context: &TenantContext, id: &RunId) -> Result<RunView, Problem> {
+        self.find_run(context, id).map(|run| self.run_view(&run))
+    }
+
+    /// Ends a run, and every run within it: their calls are cut off, what was minted for them is destroyed, their
+    /// tokens are good for nothing. Returns when all of it is done. To end what has ended is no error.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] for what is not there or another tenant's.
+    pub async fn end_run(&self, context: &TenantContext, id: &RunId, how: RunEnd) -> Result<RunEnded, Problem> {
+        self.find_run(context, id)?;
+        let ended = self.terminate_run(context.tenant(), id, how, context.principal()).await?;
+        let run = self.store.run(context.tenant(), id).ok_or_else(Problem::not_found)?;
+        Ok(RunEnded { run: self.run_view(&run), runs: ended.runs, cancelled: ended.calls })
+    }
+
+    /// Ends a run and every run within it, whoever asks.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]; [`Code::StoreUnavailable`]: the run is over in this process all the same.
+    pub(crate) async fn terminate_run(
+        &self,
+        tenant: &TenantId,
+        id: &RunId,
+        how: RunEnd,
+        by: &PrincipalLabel,
+    ) -> Result<Ended, Problem> {
+        let known = self.store.open_with_sub_runs(tenant, id).ok_or_else(Problem::not_found)?;
+        // At once, and before anything that can fail. Runs that have ended are told again: whoever asks twice waits
+        // for what is left, too.
+        let stopping = self.live.stop(known.iter().map(|run| &run.id).chain([id]));
+        let calls = stopping.calls();
+        let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
+        let ended = crate::blocking(move || store.end_run(&owner, &subject, how, UnixMillis::now())).await?;
+        // One may have been opened in between.
+        let late = self.live.stop(ended.iter().map(|run| &run.id));
+        if !(stopping.ended(ENDING_MAX).await && late.ended(ENDING_MAX).await) {
+            tracing::error!(run = %id, "calls of a run that ended have no outcome yet");
+            return Err(Problem::new(Code::Internal, "calls of the run have not ended yet"));
+        }
+        for run in &ended {
+            self.run_over(tenant, &run.id).await;
+            let cancelled = if run.id == *id { calls } else { 0 };
+            let outcome = RunOutcome { how, cancelled };
+            self.run_act(&RunFacts::of(run, by.clone()), RunEvent::Ended(outcome)).await?;
+            self.live.remove(&run.id);
+        }
+        self.live.remove(id);
+        Ok(Ended { runs: ended.len() as u64, calls })
+    }
+
+    /// What is to be done when a run is over and none of its calls runs any more: what was minted for it is
+    /// destroyed here, and revoked at its issuer.
+    #[expect(clippy::unused_async, reason = "revoking at an issuer waits for it")]
+    pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId) {
+        tracing::debug!(%tenant, %run, "a run is over");
+    }
+
+    /// Begins what goes on over a restart, and ends in the background what is over.
+    pub(crate) fn take_up_runs(self: &Arc<Self>) {
+        let mut runs = self.store.open_runs();
+        // A run before those within it: theirs are bounded by its deadline.
+        runs.sort_unstable_by_key(|run| run.parents.len());
+        runs.iter().for_each(|run| self.live.begin(run));
+        let executor = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP_EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                match executor.upgrade() {
+                    Some(executor) if !executor.stopping.load(Ordering::Acquire) => executor.sweep_runs().await,
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    async fn sweep_runs(&self) {
+        for (tenant, id) in self.live.due() {
+            match self.terminate_run(&tenant, &id, RunEnd::Expired, &PrincipalLabel::host()).await {
+                Ok(_) => {}
+                // Its tenant is gone, and it with him.
+                Err(problem) if problem.code == Code::NotFound => self.live.remove(&id),
+                Err(problem) => tracing::warn!(run = %id, %problem, "a run that is over could not be ended"),
+            }
+        }
+        let (store, age) = (Arc::clone(&self.store), self.run_limits.remembered);
+        let before = UnixMillis::now().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        if let Err(problem) = crate::blocking(move || store.forget_runs(UnixMillis(before))).await {
+            tracing::warn!(%problem, "runs that ended long ago could not be forgotten");
+        }
+    }
+
+    fn find_run(&self, context: &TenantContext, id: &RunId) -> Result<Arc<RunRecord>, Problem> {
+        let found = self.store.run(context.tenant(), id);
+        if let (Some(own), Some(run)) = (context.run(), &found)
+            && (run.id == own.id || run.is_within(&own.id))
+        {
+            return Ok(Arc::clone(run));
+        }
+        // Asked of every other run and of none alike, so that it tells nothing.
+        context.require(Scope::Runs)?;
+        found.ok_or_else(Problem::not_found)
+    }
+
+    fn run_view(&self, run: &RunRecord) -> RunView {
+        RunView::of(run, self.live.running(&run.id))
+    }
+
+    async fn run_act(&self, facts: &RunFacts, event: RunEvent) -> Result<(), Problem> {
+        self.ledger.run(facts, event).await.map_err(crate::ledger_problem)
+    }
+}

@@ -1,0 +1,186 @@
+//! The open runs of this process: until when each goes on by a clock that never jumps, what tells its calls to
+//! end, and how many there are. Nothing here is stored; a start makes it anew from the records.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keybearer_contract::Code;
+use keybearer_contract::Problem;
+use keybearer_contract::RunId;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::RunRecord;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// The open runs.
+pub(crate) struct LiveRuns {
+    runs: Mutex<HashMap<RunId, Arc<Live>>>,
+    /// Of the server: what cuts off everything cuts off every run.
+    cut_off: CancellationToken,
+}
+
+struct Live {
+    tenant: TenantId,
+    /// By the monotonic clock; the wall clock's is in the record. Whichever comes first ends the run (threats R07).
+    deadline: Instant,
+    wall_deadline: UnixMillis,
+    over: CancellationToken,
+    calls: TaskTracker,
+}
+
+/// Runs that were told to end.
+#[derive(Default)]
+pub(crate) struct Stopping(Vec<Arc<Live>>);
+
+/// A call's place in its run, or outside of one. A run is over when every one of its calls has let go of this.
+pub(crate) struct Within {
+    over: CancellationToken,
+    server: CancellationToken,
+    deadline: Option<Instant>,
+    _counted: Option<TaskTrackerToken>,
+}
+
+impl LiveRuns {
+    pub(crate) fn new(cut_off: CancellationToken) -> Self {
+        Self { runs: Mutex::default(), cut_off }
+    }
+
+    /// From now on the run's token is good and its calls may run.
+    pub(crate) fn begin(&self, run: &RunRecord) {
+        // However the wall clock was set meanwhile: no longer than the run may last in all.
+        let whole = run.deadline.0.saturating_sub(run.created.0);
+        let left = run.deadline.0.saturating_sub(UnixMillis::now().0).min(whole);
+        let deadline = Instant::now() + Duration::from_millis(left);
+        let mut runs = self.runs.lock();
+        let parent = run.parents.last().and_then(|parent| runs.get(parent));
+        let live = Live {
+            tenant: run.tenant.clone(),
+            deadline: parent.map_or(deadline, |parent| parent.deadline.min(deadline)),
+            wall_deadline: run.deadline,
+            over: self.cut_off.child_token(),
+            calls: TaskTracker::new(),
+        };
+        runs.insert(run.id.clone(), Arc::new(live));
+    }
+
+    /// Whether the run goes on.
+    pub(crate) fn is_live(&self, id: &RunId) -> bool {
+        self.runs.lock().get(id).is_some_and(|live| live.goes_on())
+    }
+
+    /// How many calls of the run are running.
+    pub(crate) fn running(&self, id: &RunId) -> usize {
+        self.runs.lock().get(id).map_or(0, |live| live.calls.len())
+    }
+
+    /// Counts a call in.
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`] if the run ended since its token was looked at.
+    pub(crate) fn enter(&self, run: Option<&Arc<RunRecord>>) -> Result<Within, Problem> {
+        let server = self.cut_off.clone();
+        let Some(run) = run else {
+            return Ok(Within { over: server.clone(), server, deadline: None, _counted: None });
+        };
+        // Counted under the lock: a run that is told to end knows of every call that it has to wait for.
+        let runs = self.runs.lock();
+        let live = runs.get(&run.id).filter(|live| live.goes_on()).ok_or_else(run_is_over)?;
+        Ok(Within {
+            over: live.over.clone(),
+            server,
+            deadline: Some(live.deadline),
+            _counted: Some(live.calls.token()),
+        })
+    }
+
+    /// Tells these runs to end: none of them takes another call.
+    pub(crate) fn stop<'run>(&self, ids: impl IntoIterator<Item = &'run RunId>) -> Stopping {
+        let runs = self.runs.lock();
+        let told: Vec<_> = ids.into_iter().filter_map(|id| runs.get(id)).map(Arc::clone).collect();
+        for live in &told {
+            live.over.cancel();
+            live.calls.close();
+        }
+        Stopping(told)
+    }
+
+    /// Forgets a run that has ended.
+    pub(crate) fn remove(&self, id: &RunId) {
+        self.runs.lock().remove(id);
+    }
+
+    /// The runs whose deadline has passed by either clock.
+    pub(crate) fn due(&self) -> Vec<(TenantId, RunId)> {
+        let (now, wall) = (Instant::now(), UnixMillis::now());
+        let runs = self.runs.lock();
+        let due = runs.iter().filter(|(_, live)| live.deadline <= now || live.wall_deadline <= wall);
+        due.map(|(id, live)| (live.tenant.clone(), id.clone())).collect()
+    }
+}
+
+impl Live {
+    fn goes_on(&self) -> bool {
+        !self.over.is_cancelled() && Instant::now() < self.deadline
+    }
+}
+
+impl Stopping {
+    /// How many calls run still.
+    pub(crate) fn calls(&self) -> u64 {
+        self.0.iter().map(|live| live.calls.len() as u64).sum()
+    }
+
+    /// Waits until their calls have ended and are recorded; false if that takes longer than `patience`.
+    pub(crate) async fn ended(&self, patience: Duration) -> bool {
+        let all = async {
+            for live in &self.0 {
+                live.calls.wait().await;
+            }
+        };
+        tokio::time::timeout(patience, all).await.is_ok()
+    }
+}
+
+impl Within {
+    /// The sooner of the two: a call, its requests and its leases last no longer than their run.
+    pub(crate) fn bounded(&self, deadline: Instant) -> Instant {
+        self.deadline.map_or(deadline, |run| run.min(deadline))
+    }
+
+    /// Ready when the run has ended or the server goes down.
+    pub(crate) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// What a caller is told whose call was cut off.
+    pub(crate) fn cut_off(&self) -> Problem {
+        let why = if self.server.is_cancelled() { "the server went down" } else { "its run ended" };
+        Problem::new(Code::Cancelled, format!("{why}: find out whether it acted"))
+    }
+
+    /// Waits for something, but not beyond the run.
+    ///
+    /// # Errors
+    /// [`Code::Cancelled`].
+    pub(crate) async fn unless_over<T>(&self, wait: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        tokio::select! {
+            biased;
+            () = self.over() => Err(run_is_over()),
+            done = wait => done,
+        }
+    }
+}
+
+fn run_is_over() -> Problem {
+    Problem::new(Code::Cancelled, "its run has ended, and nothing was done: open another one")
+}

@@ -1,0 +1,168 @@
+//! Opening a run: never wider than who opens it. Every credential that it seals is looked at, so that an agent
+//! does not find out halfway that one has expired.
+
+use std::sync::Arc;
+
+use keybearer_contract::Code;
+use keybearer_contract::Problem;
+use keybearer_contract::RunId;
+use keybearer_contract::ToolRef;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::Grant;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::RunEnd;
+use keybearer_gate::RunRecord;
+use keybearer_gate::RunState;
+use keybearer_gate::Scope;
+use keybearer_gate::SealedGrant;
+use keybearer_gate::TenantContext;
+use keybearer_gate::ToolScope;
+use keybearer_ledger::RunEvent;
+use keybearer_ledger::RunFacts;
+use zeroize::Zeroizing;
+
+use crate::Executor;
+use crate::NewRun;
+use crate::RunView;
+
+/// The most tools that are named for one run; more are a package's.
+const TOOLS_MAX: usize = 256;
+
+impl Executor {
+    /// Opens a run; with a run's token, one within that run. The text is its token, given this once.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] for tools that the opener may not call; [`Code::CredentialUnusable`] as a call;
+    /// [`Code::RateLimited`] or [`Code::Conflict`] at the limits of runs.
+    pub async fn open_run(
+        &self,
+        context: &TenantContext,
+        new: NewRun,
+    ) -> Result<(RunView, Zeroizing<String>), Problem> {
+        context.require(Scope::Call)?;
+        let _running = self.running()?;
+        let tools = tools_within(context, new.tools)?;
+        let parents: Vec<RunId> =
+            context.run().map(|run| run.parents.iter().chain([&run.id]).cloned().collect()).unwrap_or_default();
+        if parents.len() > self.run_limits.depth {
+            let hint = "have the work done in the run that is open: sub-runs are nested too deep";
+            return Err(Problem::new(Code::Forbidden, hint).at_limit("runs.depth", self.run_limits.depth as u64));
+        }
+        // A run costs what a call costs, as far as rates go.
+        let _place = self.quotas.admit(context.record()).await?;
+        let id = RunId::random();
+        let token = keybearer_gate::issue_run_token(&id);
+        let created = UnixMillis::now();
+        let record = RunRecord {
+            id,
+            tenant: context.tenant().clone(),
+            parents,
+            principal: context.principal().clone(),
+            agent: new.agent,
+            sealed: self.grants_to_seal(context, tools.as_deref()),
+            tools,
+            created,
+            deadline: self.run_deadline(context, created, new.life_ms)?,
+            state: RunState::Open,
+            generation: 0,
+            token_hash: token.hash,
+        };
+        self.fetch_for(&record).await?;
+        self.begin_run(&record, context.principal()).await?;
+        Ok((self.run_view(&record), token.text))
+    }
+
+    async fn begin_run(&self, record: &RunRecord, by: &PrincipalLabel) -> Result<(), Problem> {
+        // Before it is stored: who ends the run that it is within finds it in either place.
+        self.live.begin(record);
+        let (store, bounds, stored) = (Arc::clone(&self.store), self.run_limits.bounds, record.clone());
+        if let Err(problem) = crate::blocking(move || store.insert_run(stored, bounds)).await {
+            self.live.remove(&record.id);
+            return Err(problem);
+        }
+        let recorded = self.run_act(&RunFacts::of(record, by.clone()), RunEvent::Opened).await;
+        if recorded.is_err() {
+            // Nobody has its token. Should this fail as well, it ends by itself.
+            drop(self.terminate_run(&record.tenant, &record.id, RunEnd::Aborted, by).await);
+        }
+        recorded
+    }
+
+    /// Looks at every credential that is sealed and still granted, and fetches anew what is kept elsewhere.
+    ///
+    /// # Errors
+    /// [`Code::CredentialUnusable`], as a call would be told.
+    pub(super) async fn fetch_for(&self, run: &RunRecord) -> Result<(), Problem> {
+        let is_sealed = |grant: &Grant| run.sealed.iter().any(|sealed| sealed.grant == grant.id);
+        let grants: Vec<_> = self.store.grants(&run.tenant).into_iter().filter(is_sealed).collect();
+        for grant in grants.iter().filter(|grant| concerns(run, grant)) {
+            self.check_credential(grant)?;
+        }
+        self.prefetch(run, &grants).await
+    }
+
+    /// Fetches what is kept elsewhere for a run that begins or goes on, so that its first dispatch finds it.
+    ///
+    /// # Errors
+    /// [`Code::CredentialUnusable`] if a source does not give what is granted.
+    #[expect(clippy::unused_async, reason = "sources are asked here")]
+    #[expect(clippy::unnecessary_wraps, reason = "sources may refuse")]
+    pub(super) async fn prefetch(&self, _run: &RunRecord, _grants: &[Grant]) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    /// The grants that hold now, of what the run may call; in a sub-run those of its parent that still do.
+    fn grants_to_seal(&self, context: &TenantContext, tools: Option<&[ToolScope]>) -> Vec<SealedGrant> {
+        let named = |grant: &Grant| tools.is_none_or(|tools| tools.iter().any(|tool| *tool.package() == grant.package));
+        let grants = self.store.grants(context.tenant());
+        let grants = grants.into_iter().filter(|grant| context.may_see(&grant.package) && named(grant));
+        match context.run() {
+            None => grants.map(|grant| SealedGrant { grant: grant.id, approved: grant.approved.package }).collect(),
+            // As the parent has it: what was approved since is not the parent's either.
+            Some(run) => {
+                grants.filter_map(|grant| run.sealed.iter().find(|sealed| sealed.grant == grant.id).cloned()).collect()
+            }
+        }
+    }
+
+    fn run_deadline(
+        &self,
+        context: &TenantContext,
+        created: UnixMillis,
+        life_ms: Option<u64>,
+    ) -> Result<UnixMillis, Problem> {
+        let ms = |life: std::time::Duration| u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+        let life = life_ms.unwrap_or(ms(self.run_limits.life)).min(ms(self.run_limits.life_max));
+        if life == 0 {
+            return Err(Problem::new(Code::MalformedRequest, "`life_ms` begins at 1"));
+        }
+        let deadline = UnixMillis(created.0.saturating_add(life));
+        Ok(context.expires().map_or(deadline, |expires| expires.min(deadline)))
+    }
+}
+
+/// What was asked for, if the opener may call all of it; what he may call, if nothing was.
+fn tools_within(context: &TenantContext, asked: Option<Vec<ToolScope>>) -> Result<Option<Vec<ToolScope>>, Problem> {
+    let own = match (context.run(), context.packages()) {
+        (Some(run), _) => run.tools.clone(),
+        (None, packages) => packages.map(|names| names.iter().cloned().map(ToolScope::Package).collect()),
+    };
+    let Some(mut asked) = asked else { return Ok(own) };
+    if asked.is_empty() || asked.len() > TOOLS_MAX {
+        let hint = format!("`tools` names 1 to {TOOLS_MAX} packages or tools; leave it out for all of them");
+        return Err(Problem::new(Code::MalformedRequest, hint));
+    }
+    let is_own = |asked: &ToolScope| own.as_ref().is_none_or(|own| own.iter().any(|scope| scope.covers(asked)));
+    if !asked.iter().all(is_own) {
+        return Err(Problem::new(Code::Forbidden, "a run cannot call more than who opens it"));
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    Ok(Some(asked))
+}
+
+/// Whether a grant is for anything that the run may call.
+fn concerns(run: &RunRecord, grant: &Grant) -> bool {
+    let Some(actions) = &grant.actions else { return true };
+    actions.iter().any(|tool| run.allows(&ToolRef { package: grant.package.clone(), tool: tool.clone() }))
+}
