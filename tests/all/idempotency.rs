@@ -36,6 +36,16 @@ async fn t09_x26_the_same_key_is_answered_again_and_runs_once_for_its_tenant_alo
     assert!(first.text().contains(&marker) && !first.text().contains(&acme.value));
     assert_eq!(sent(&site, "once"), 1);
 
+    // The same arguments, written otherwise: JSON's own freedoms make no other request.
+    let written = format!(
+        r#"{{ "arguments": {{ "query": {{"marker" : "{marker}"}},
+        "path": "\u002fanything\/once" }}, "tool": "http-get.get" }}"#
+    );
+    let headers = [("content-type", "application/json"), ("idempotency-key", "key-1")];
+    let otherwise = client.send("POST", "/v1/calls", &headers, written.into_bytes()).await?;
+    assert_eq!((otherwise.status, &otherwise.json()["replayed"]), (200, &json!(true)), "{}", otherwise.text());
+    assert_eq!(sent(&site, "once"), 1);
+
     for (what, other) in [
         ("another path", json!({"path": "/anything/other"})),
         ("more arguments", json!({"path": "/anything/once", "query": {"marker": marker, "more": "1"}})),

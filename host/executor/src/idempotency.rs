@@ -123,12 +123,13 @@ impl Executor {
     }
 }
 
-/// What makes two requests the same one: tool, arguments and pinned package. Not the attempt's number.
+/// What makes two requests the same one: tool, arguments (however they are written) and pinned package. Not the
+/// attempt's number.
 fn hash_of(request: &CallRequest) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("keybearer 2026-11 idempotent request");
     for part in [
         request.tool.to_string().as_bytes(),
-        request.arguments.as_bytes(),
+        crate::canonical::canonical(&request.arguments).as_bytes(),
         request.package.as_ref().map_or(&[][..], |digest| &digest.as_bytes()[..]),
     ] {
         hasher.update(&(part.len() as u64).to_le_bytes());

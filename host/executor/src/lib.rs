@@ -7,6 +7,7 @@
 mod act;
 pub mod bundle;
 mod call;
+mod canonical;
 mod catalogue;
 mod counters;
 mod credentials;
