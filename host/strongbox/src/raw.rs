@@ -1,4 +1,4 @@
-//! An answer before and after scrubbing. A [`Raw`] has no reader outside this room: it can only be
+//! An answer before and after scrubbing. A [`Raw`] has no reader outside this room but for its status: it can only be
 //! scrubbed, or read as a source's answer. A [`Reply`] is for everyone.
 
 use bytes::Bytes;
