@@ -16,6 +16,7 @@ use keybearer_executor::EgressConfig;
 use keybearer_executor::EgressPin;
 use keybearer_executor::Executor;
 use keybearer_executor::ExecutorConfig;
+use keybearer_executor::RowCeilings;
 use keybearer_executor::RunLimits;
 use keybearer_executor::Signers;
 use keybearer_tests::Built;
@@ -73,6 +74,7 @@ fn config(home: &std::path::Path, built: &Built, stage: &Stage) -> anyhow::Resul
         concurrent_calls: 256,
         tenant_defaults: (100, 64),
         runs: RunLimits::default(),
+        rows: RowCeilings::default(),
         signers: Signers { trusted: vec![built.signer.clone()], revoked: Vec::new() },
         refuse_shared_values: false,
         overlap_s_max: 0,

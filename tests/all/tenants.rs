@@ -2,3 +2,4 @@
 
 mod confusion;
 mod fairness;
+mod rows;

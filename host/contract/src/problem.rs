@@ -86,8 +86,10 @@ codes! {
     IdempotencyInFlight = "idempotency_in_flight", 409, Caller, "a request with this idempotency key is running";
     /// A call with this Idempotency-Key was cut off: it may or may not have acted.
     OutcomeUnknown = "outcome_unknown", 409, Host, "an earlier call with this idempotency key was cut off";
-    /// The tenant is at its rate or its queue is full.
-    RateLimited = "rate_limited", 429, Caller, "the tenant is at its limit";
+    /// The tenant is at its rate or its queue is full, or too many requests of an address were refused.
+    RateLimited = "rate_limited", 429, Caller, "too many requests for now";
+    /// As many are stored as may be; the detail names the number.
+    TooMany = "too_many", 409, Caller, "there are as many as there may be";
     /// The package is refused.
     PackageInvalid = "package_invalid", 422, Caller, "the package is refused";
     /// The signature is missing, wrong, or of a signer who is not trusted.

@@ -32,6 +32,7 @@ use crate::Retiring;
 use crate::Revoked;
 use crate::SharedValue;
 use crate::VersionView;
+use crate::rows::one_more;
 
 /// The longest name, owner or justification, in bytes: what fits a line of a report.
 const TEXT_BYTES_MAX: usize = 200;
@@ -41,7 +42,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Code::CredentialRefused`] for a value that is too short or not fit for its place; [`Code::Conflict`] for a
-    /// name that is taken.
+    /// name that is taken; [`Code::TooMany`].
     pub async fn store_credential(
         &self,
         context: &TenantContext,
@@ -76,8 +77,12 @@ impl Executor {
             versions: vec![version],
             overlaps: Vec::new(),
         };
+        let turn = self.rows.turn().await;
+        let has = self.store.credentials(context.tenant()).len();
+        one_more("credentials", has, self.rows.ceilings.credentials, "rotate one that is there instead")?;
         let (store, stored) = (Arc::clone(&self.store), record.clone());
         crate::blocking(move || store.insert_credential(stored)).await?;
+        drop(turn);
         self.record_act(context, ActKind::CredentialStored, &id, (Some(1), 1)).await?;
         Ok(view(&record))
     }

@@ -23,6 +23,7 @@ use crate::GrantDifferences;
 use crate::GrantView;
 use crate::NewGrant;
 use crate::catalogue;
+use crate::rows::one_more;
 
 fn refuse(detail: impl Into<String>) -> Problem {
     Problem::new(Code::MalformedRequest, detail)
@@ -33,7 +34,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Code::NotFound`] for a package, slot or credential that is not there; [`Code::MalformedRequest`] for what does
-    /// not fit together.
+    /// not fit together; [`Code::TooMany`].
     pub async fn give_grant(&self, context: &TenantContext, new: NewGrant) -> Result<GrantView, Problem> {
         context.require(Scope::Grants)?;
         let record = self.visible_version(context, &new.package, new.digest)?;
@@ -50,8 +51,13 @@ impl Executor {
             approved: Arc::new(approved),
             created: UnixMillis::now(),
         };
+        let turn = self.rows.turn().await;
+        let others = self.store.grants(context.tenant());
+        let others = others.iter().filter(|other| other.package != grant.package || other.slot != grant.slot);
+        one_more("grants", others.count(), self.rows.ceilings.grants, "take one away that is not needed")?;
         let (store, stored) = (Arc::clone(&self.store), grant.clone());
         crate::blocking(move || store.put_grant(stored)).await?;
+        drop(turn);
         self.grant_act(context, ActKind::GrantGiven, &grant.id).await?;
         Ok(self.grant_view(context, &grant))
     }

@@ -20,6 +20,7 @@ mod open;
 mod overlaps;
 mod packages;
 mod revocation;
+mod rows;
 mod runs;
 mod schemas;
 mod tenants;
@@ -65,6 +66,7 @@ pub use open::Signers;
 pub use overlaps::Retiring;
 pub use packages::PublishOptions;
 pub use packages::check_component;
+pub use rows::RowCeilings;
 pub use runs::NewRun;
 pub use runs::RunEnded;
 pub use runs::RunLimits;
@@ -108,6 +110,7 @@ pub struct Executor {
     pub(crate) tenant_defaults: (u32, u32),
     pub(crate) run_limits: RunLimits,
     pub(crate) live: runs::LiveRuns,
+    pub(crate) rows: rows::Rows,
     running: TaskTracker,
     stopping: AtomicBool,
     /// Cancelled when a stop has waited long enough: what still runs is cut off, and recorded so.

@@ -40,6 +40,8 @@ use crate::RunLimits;
 use crate::act;
 use crate::catalogue::Catalogue;
 use crate::counters::Counting;
+use crate::rows::RowCeilings;
+use crate::rows::Rows;
 use crate::runs::LiveRuns;
 
 /// How an executor is set up.
@@ -64,6 +66,8 @@ pub struct ExecutorConfig {
     pub tenant_defaults: (u32, u32),
     /// What runs may use.
     pub runs: RunLimits,
+    /// How much may be stored.
+    pub rows: RowCeilings,
     /// Whose packages may be published.
     pub signers: Signers,
     /// Whether a value that another tenant has stored is refused.
@@ -212,6 +216,7 @@ impl Executor {
             overlap_s_max: config.overlap_s_max,
             overlap_added: Arc::default(),
             tenant_defaults: config.tenant_defaults,
+            rows: Rows::new(config.rows),
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             run_limits: config.runs,

@@ -24,6 +24,7 @@ use crate::PackageView;
 use crate::ToolView;
 use crate::bundle::Bundle;
 use crate::catalogue;
+use crate::rows::one_more;
 use crate::schemas::Schemas;
 
 /// How a package is published.
@@ -40,7 +41,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Code::SignatureRefused`] unless a trusted signer signed it; [`Code::PackageInvalid`] with the reason for a
-    /// component, manifest or schema that is refused; [`Code::Conflict`] for an older version number.
+    /// component, manifest or schema that is refused; [`Code::Conflict`] for an older version number; [`Code::TooMany`].
     pub async fn publish(
         &self,
         operator: &OperatorContext,
@@ -72,8 +73,13 @@ impl Executor {
             visible_to: options.visible_to,
             withdrawn: None,
         };
+        let turn = self.rows.turn().await;
+        // The same one once more takes no further place.
+        let others = self.store.packages().iter().filter(|other| other.digest != record.digest).count();
+        one_more("packages", others, self.rows.ceilings.packages, "no further version can be published")?;
         let (store, stored, component) = (Arc::clone(&self.store), record.clone(), bundle.component().to_vec());
         crate::blocking(move || store.publish(stored, &component, options.rollback)).await?;
+        drop(turn);
         self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
         Ok(view(&record, findings))
     }

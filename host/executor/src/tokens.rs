@@ -18,6 +18,7 @@ use crate::Executor;
 use crate::NewToken;
 use crate::TokenView;
 use crate::act;
+use crate::rows::one_more;
 
 /// The longest life of a token: a year.
 const LIFE_S_MAX: u64 = 366 * 24 * 3600;
@@ -26,7 +27,7 @@ impl Executor {
     /// Issues a token with at most the scopes and packages of the issuer.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] for a scope or package that the issuer lacks.
+    /// [`Code::Forbidden`] for a scope or package that the issuer lacks; [`Code::TooMany`].
     pub async fn issue_token(
         &self,
         context: &TenantContext,
@@ -79,10 +80,25 @@ impl Executor {
         let now = UnixMillis::now();
         let life = now..UnixMillis(now.0 + new.life_s * 1000);
         let issued = keybearer_gate::issue_token(tenant.clone(), new.label, new.scopes, new.packages, life);
+        let turn = self.rows.turn().await;
+        self.make_room_for_a_token(tenant, now).await?;
         let (store, record) = (Arc::clone(&self.store), issued.record.clone());
         crate::blocking(move || store.insert_token(record)).await?;
+        drop(turn);
         self.record(act::within(tenant, issuer, ActKind::TokenIssued, issued.record.id.as_str())).await?;
         Ok((view(&issued.record), issued.text))
+    }
+
+    /// Where there are as many as there may be, those that are revoked or expired are forgotten: whoever presents
+    /// one is refused as before, and the ledger has their lives.
+    async fn make_room_for_a_token(&self, tenant: &TenantId, now: UnixMillis) -> Result<(), Problem> {
+        let max = self.rows.ceilings.tokens;
+        let mut has = self.store.tokens(tenant).len();
+        if has >= max as usize {
+            let (store, tenant) = (Arc::clone(&self.store), tenant.clone());
+            has -= crate::blocking(move || store.forget_dead_tokens(&tenant, now)).await?;
+        }
+        one_more("tokens", has, max, "revoke one that is not needed")
     }
 }
 

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use keybearer_executor::Executor;
 use keybearer_executor::ExecutorConfig;
+use keybearer_executor::RowCeilings;
 use keybearer_executor::RunBounds;
 use keybearer_executor::RunLimits;
 use keybearer_executor::Signers;
@@ -152,6 +153,12 @@ fn executor_config(config: &Config, own: [SocketAddr; 2]) -> anyhow::Result<Exec
             life: Duration::from_millis(runs.life_ms),
             life_max: Duration::from_millis(runs.life_max_ms),
             remembered: Duration::from_millis(runs.remembered_ms),
+        },
+        rows: RowCeilings {
+            credentials: config.limits.rows.credentials,
+            grants: config.limits.rows.grants,
+            tokens: config.limits.rows.tokens,
+            packages: config.limits.rows.packages,
         },
         signers: Signers {
             trusted: config.packages.trusted_signers.clone(),

@@ -63,6 +63,33 @@ impl Store {
         )
     }
 
+    /// Forgets this tenant's tokens that are revoked or expired: how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn forget_dead_tokens(&self, tenant: &TenantId, now: UnixMillis) -> Result<usize, StoreError> {
+        let is_dead =
+            |token: &TokenRecord| token.tenant == *tenant && (token.revoked.is_some() || token.expires <= now);
+        self.commit(
+            |transaction| {
+                let dead: Vec<_> =
+                    self.image().tokens.values().filter(|token| is_dead(token)).map(|token| token.id.clone()).collect();
+                let mut statement = transaction.prepare("DELETE FROM tokens WHERE tenant = ?1 AND id = ?2")?;
+                for id in &dead {
+                    statement.execute(params![tenant.as_str(), id.as_str()])?;
+                }
+                drop(statement);
+                Ok(dead)
+            },
+            |image, dead| {
+                for id in &dead {
+                    image.tokens.remove(id);
+                }
+                dead.len()
+            },
+        )
+    }
+
     /// Every token of this tenant, oldest first, revoked and expired ones too.
     #[must_use]
     pub fn tokens(&self, tenant: &TenantId) -> Vec<Arc<TokenRecord>> {

@@ -295,6 +295,7 @@ async fn h09_a_token_is_taken_from_one_header_in_one_form_and_guesses_are_slowed
         }
     };
     assert_problem(&slowed, 429, "rate_limited", "guesses");
+    assert!(!slowed.text().contains("tenant"), "who guesses is nobody's tenant: {}", slowed.text());
     assert!(slowed.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait <= 60)));
     assert_eq!(tenant.client.get("/v1/tools").await?.status, 200, "who has a good token is not slowed");
     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -133,6 +133,7 @@ pub(crate) struct LimitsSection {
     pub(crate) call: Limits,
     pub(crate) tenant: TenantLimits,
     pub(crate) runs: RunLimits,
+    pub(crate) rows: RowLimits,
 }
 
 impl Default for LimitsSection {
@@ -155,6 +156,7 @@ impl Default for LimitsSection {
             call: Limits::default(),
             tenant: TenantLimits::default(),
             runs: RunLimits::default(),
+            rows: RowLimits::default(),
         }
     }
 }
@@ -195,6 +197,22 @@ impl Default for RunLimits {
             life_max_ms: 86_400_000,
             remembered_ms: 86_400_000,
         }
+    }
+}
+
+/// `[limits.rows]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RowLimits {
+    pub(crate) credentials: u32,
+    pub(crate) grants: u32,
+    pub(crate) tokens: u32,
+    pub(crate) packages: u32,
+}
+
+impl Default for RowLimits {
+    fn default() -> Self {
+        Self { credentials: 4096, grants: 4096, tokens: 4096, packages: 4096 }
     }
 }
 

@@ -132,6 +132,10 @@ fn check_limits(limits: &file::LimitsSection) -> anyhow::Result<()> {
         ("runs.open", limits.runs.open as u64),
         ("runs.life_ms", limits.runs.life_ms),
         ("runs.life_max_ms", limits.runs.life_max_ms),
+        ("rows.credentials", u64::from(limits.rows.credentials)),
+        ("rows.grants", u64::from(limits.rows.grants)),
+        ("rows.tokens", u64::from(limits.rows.tokens)),
+        ("rows.packages", u64::from(limits.rows.packages)),
     ] {
         ensure!(value > 0, "limits.{key} must be above 0");
     }
