@@ -3,6 +3,7 @@
 
 mod crash;
 mod disk;
+mod faults;
 mod order;
 mod tampering;
 

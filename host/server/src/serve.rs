@@ -90,22 +90,31 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
 /// How long answers that are being written may still take, when every call has ended.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. SIGHUP, with which tools that rotate logs make daemons open theirs again, is no reason to
+/// stop: nothing here is opened again (threats A10).
 struct Stops {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
 }
 
 impl Stops {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for either.
+    /// Waits for either of those that stop.
     async fn first(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing is opened or read again, and calls go on"),
+            }
         }
     }
 }

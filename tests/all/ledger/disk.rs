@@ -10,10 +10,10 @@ use std::time::Instant;
 use keybearer_tests::Site;
 
 /// A small file system in memory, for as long as the case runs.
-struct SmallDisk(PathBuf);
+pub(super) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(at: &Path) -> anyhow::Result<Self> {
+    pub(super) fn mount(at: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(at)?;
         let mounted =
             Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "keybearer-test"]).arg(at).status();
@@ -29,6 +29,14 @@ impl SmallDisk {
         use std::io::Write as _;
         let mut filler = std::fs::File::create(self.0.join("filler"))?;
         while filler.write(&[0; 512]).is_ok_and(|written| written > 0) {}
+        Ok(())
+    }
+
+    /// Lets nobody write any more, or again. Nobody may have a file open for writing.
+    pub(super) fn read_only(&self, on: bool) -> anyhow::Result<()> {
+        let how = if on { "remount,ro" } else { "remount,rw" };
+        let mounted = Command::new("mount").args(["-o", how]).arg(&self.0).status()?;
+        anyhow::ensure!(mounted.success(), "`mount -o {how}` failed");
         Ok(())
     }
 
