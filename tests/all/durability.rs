@@ -122,3 +122,33 @@ async fn a13_a_damaged_or_missing_store_is_refused_and_left_as_it_is() -> anyhow
     assert_eq!((answer.status, &answer.json()["replayed"]), (200, &Value::Bool(false)), "{}", answer.text());
     Ok(())
 }
+
+#[tokio::test]
+async fn h16_c07_a_store_of_a_later_version_is_refused_in_words_and_works_with_its_own() -> anyhow::Result<()> {
+    // If this failed, going back to an older release would rewrite what the newer one had stored.
+    let mut site = Site::start().await?;
+    let holder = site.holder("acme").await?;
+    assert_eq!(holder.get("/anything").await?.status, 200);
+    site.server.stop()?;
+    let store = site.server.home().join("store.db");
+    let own = std::fs::read(&store)?;
+    // The user version of SQLite's header: four bytes at 60, the most significant first.
+    let mut later = own.clone();
+    later[60..64].copy_from_slice(&u32::MAX.wrapping_shr(1).to_be_bytes());
+    std::fs::write(&store, &later)?;
+    let refused = format!("{:#}", site.server.restart().err().ok_or_else(|| anyhow::anyhow!("it starts"))?);
+    let last = refused.lines().last().unwrap_or_default();
+    assert!(last.contains("has schema 2147483647") && last.contains("use the later Keybearer"), "{last}");
+    assert_eq!(std::fs::read(&store)?, later, "it is left as it is");
+    std::fs::write(&store, &own)?;
+    site.server.restart()?;
+    let client = site.server.public().bearing(&holder.tenant.token);
+    let call = json!({"tool": "http-get.get", "arguments": {"path": "/anything"}});
+    assert_eq!(client.post("/v1/calls", &call).await?.status, 200);
+    // A field that a later client would send is named, and nothing is done without it.
+    let later = json!({"tool": "http-get.get", "arguments": {"path": "/anything/later"}, "priority": 1});
+    let refused = client.post("/v1/calls", &later).await?;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "malformed_body"), "{}", refused.text());
+    assert!(site.upstream.recorded().iter().all(|request| !request.target.contains("later")));
+    Ok(())
+}

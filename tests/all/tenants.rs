@@ -3,3 +3,4 @@
 mod confusion;
 mod fairness;
 mod rows;
+mod sharing;

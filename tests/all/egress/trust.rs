@@ -125,3 +125,86 @@ async fn a_request_that_is_cut_off_is_not_sent_again_by_itself() -> anyhow::Resu
     assert!(stage.server.log().lines().all(|line| !line.contains(&stage.token)));
     Ok(())
 }
+
+/// `openssl s_server` with a certificate for one name, for as long as the case runs.
+struct OldServer {
+    child: std::process::Child,
+    address: std::net::SocketAddr,
+}
+
+impl OldServer {
+    /// Starts it with a certificate that is signed with this digest, and with these arguments.
+    fn start(authority: &Authority, name: &str, digest: &str, arguments: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = |file: &str| folder.path().join(file).display().to_string();
+        std::fs::write(path("ca.pem"), authority.pem())?;
+        std::fs::write(path("ca.key"), authority.key_pem())?;
+        std::fs::write(path("names"), format!("subjectAltName=DNS:{name}\nkeyUsage=digitalSignature\n"))?;
+        let subject = format!("/CN={name}");
+        let (key, asked, leaf) = (path("leaf.key"), path("leaf.csr"), path("leaf.pem"));
+        openssl(&["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", &subject, "-keyout", &key, "-out", &asked])?;
+        let (ca, ca_key, names) = (path("ca.pem"), path("ca.key"), path("names"));
+        let signed = ["x509", "-req", "-in", &asked, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "30"];
+        openssl(&[&signed[..], &[digest, "-extfile", &names, "-out", &leaf]].concat())?;
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut child = std::process::Command::new("openssl")
+            .args(["s_server", "-www", "-accept", &address.to_string(), "-cert", &leaf, "-key", &key])
+            .args(arguments)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        let mut said = std::io::BufReader::new(child.stdout.take().ok_or_else(|| anyhow::anyhow!("no stdout"))?);
+        let server = Self { child, address };
+        let mut line = String::new();
+        while !line.contains("ACCEPT") {
+            line.clear();
+            let read = std::io::BufRead::read_line(&mut said, &mut line)?;
+            anyhow::ensure!(read > 0, "`openssl s_server {arguments:?}` ended before it listened");
+        }
+        // It goes on to speak: somebody listens, or it would end.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Ok(server)
+    }
+}
+
+impl Drop for OldServer {
+    fn drop(&mut self) {
+        // One that has ended already needs nothing more.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn openssl(arguments: &[&str]) -> anyhow::Result<()> {
+    let ran = std::process::Command::new("openssl").args(arguments).output();
+    let well = ran.as_ref().is_ok_and(|ran| ran.status.success());
+    anyhow::ensure!(well, "NOT RUN: old TLS needs the command `openssl`, and {arguments:?} said {ran:?}");
+    Ok(())
+}
+
+// If it failed, a credential would go over a protocol or on a proof that were broken years ago.
+#[tokio::test]
+async fn n28_an_upstream_of_old_tls_or_with_a_sha1_signature_is_sent_nothing() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    let old = "DEFAULT@SECLEVEL=0";
+    let upstreams = [
+        ("tls12.test", OldServer::start(&authority, "tls12.test", "-sha256", &["-tls1_2"])?, "200"),
+        ("tls11.test", OldServer::start(&authority, "tls11.test", "-sha256", &["-tls1_1", "-cipher", old])?, UNTRUSTED),
+        ("tls10.test", OldServer::start(&authority, "tls10.test", "-sha256", &["-tls1", "-cipher", old])?, UNTRUSTED),
+        ("sha1.test", OldServer::start(&authority, "sha1.test", "-sha1", &["-cipher", old])?, UNTRUSTED),
+    ];
+    let mut options = ServerOptions::default();
+    for (host, server, _) in &upstreams {
+        options = options.pin_at(host, 443, server.address);
+    }
+    let hosts: Vec<_> = upstreams.iter().map(|(host, ..)| *host).collect();
+    let stage = Stage::new(&authority, &hosts, options).await?;
+    for (host, _, expected) in &upstreams {
+        let heard = stage.tenant.hear_get(PACKAGE, &format!("https://{host}/")).await?;
+        assert_eq!(heard.outcome, *expected, "{host}");
+    }
+    Ok(())
+}
+
+const UNTRUSTED: &str = "upstream: untrusted, not sent";

@@ -123,3 +123,28 @@ async fn h15_g18_a_tools_ends_are_told_by_code_limit_and_value() -> anyhow::Resu
     assert_eq!((&ends[0]["limit"], ends[4]["call"].as_str()), (&json!("cpu_ms"), Some(id.as_str())));
     Ok(())
 }
+
+#[tokio::test]
+async fn h07_whatever_a_caller_accepts_he_gets_json_or_what_he_named_and_a_batch_is_no_call() -> anyhow::Result<()> {
+    // If this failed, a client with a careless header would be refused, or a list of calls would be half done.
+    let site = Site::start().await?;
+    let holder = site.holder("acme").await?;
+    let client = &holder.tenant.client;
+    let call = json!({"tool": "http-get.get", "arguments": {"path": "/anything"}});
+    let long = "application/json;q=0.1,".repeat(400);
+    for accept in
+        [None, Some("*/*"), Some(""), Some("text/html"), Some(";;,,/"), Some("application/*;q=0"), Some(&long)]
+    {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(accept.map(|accept| ("accept", accept)));
+        let answer = client.send("POST", "/v1/calls", &headers, call.to_string().into_bytes()).await?;
+        let kind = answer.header("content-type");
+        assert_eq!((answer.status, kind), (200, Some("application/json")), "{accept:?}: {}", answer.text());
+    }
+    let sent = site.upstream.recorded().len();
+    for batch in [json!([call, call]), json!([]), json!([[call]])] {
+        assert_problem(&client.post("/v1/calls", &batch).await?, 400, "malformed_body", "a batch");
+    }
+    assert_eq!(site.upstream.recorded().len(), sent, "none of a batch is done");
+    Ok(())
+}
