@@ -50,6 +50,8 @@ pub(crate) struct Issuer {
     pub(crate) audience: String,
     pub(crate) algorithms: Vec<String>,
     pub(crate) jwks: String,
+    /// Where they were read, to be read again.
+    pub(crate) jwks_file: PathBuf,
     pub(crate) tenant_claim: String,
     pub(crate) tenants: Vec<(String, TenantKey)>,
     pub(crate) scopes: Scopes,

@@ -69,13 +69,13 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
     let administering = tokio::spawn(admin.serve(Arc::clone(&app), stop_admin.clone()));
     announce(&config, [public_address, admin_address], ready_file)?;
 
-    stops.first().await;
+    stops.first(&app.verifiers).await;
     tracing::info!(grace_ms = config.grace.as_millis(), "stopping: running calls are waited for");
     stop_public.cancel();
     // Readiness is false from here on, and the operator can watch the calls end.
     tokio::select! {
         () = executor.shutdown(config.grace) => {}
-        () = stops.first() => tracing::warn!("told to stop twice: not waiting for running calls"),
+        () = stops.first(&app.verifiers) => tracing::warn!("told to stop twice: not waiting for running calls"),
     }
     stop_admin.cancel();
     let closing = async { tokio::join!(serving, administering) };
@@ -90,8 +90,8 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
 /// How long answers that are being written may still take, when every call has ended.
 const CLOSING_MAX: Duration = Duration::from_secs(3);
 
-/// SIGTERM and SIGINT. SIGHUP, with which tools that rotate logs make daemons open theirs again, is no reason to
-/// stop: nothing here is opened again (threats A10).
+/// SIGTERM and SIGINT. SIGHUP has the issuers' keys read again; tools that rotate logs send it too, so it is no
+/// reason to stop (threats A10).
 struct Stops {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -108,12 +108,12 @@ impl Stops {
     }
 
     /// Waits for either of those that stop.
-    async fn first(&mut self) {
+    async fn first(&mut self, verifiers: &Verifiers) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing is opened or read again, and calls go on"),
+                _ = self.hangup.recv() => verifiers.read_keys_again(),
             }
         }
     }

@@ -206,3 +206,38 @@ async fn t02_every_other_token_is_nobodys_in_the_same_words() -> anyhow::Result<
     assert!(tokens.iter().all(|(_, token)| token.len() < 60 || !log.contains(token)), "a token in the log");
     Ok(())
 }
+
+#[tokio::test]
+async fn the_keys_of_an_issuer_are_read_again_at_a_hangup_and_a_broken_file_changes_nothing() -> anyhow::Result<()> {
+    // If this failed, an issuer that rotates its keys would be locked out, or a key that leaked would be good, until
+    // somebody starts the server again.
+    let (site, first, _holders) = stage().await?;
+    let second = Issuer::new()?;
+    let file = site.server.folder().join("issuer.jwks.json");
+    let status = async |issuer: &Issuer| {
+        let client = site.server.public().bearing(&issuer.token("ed", &claims("org_1"))?);
+        anyhow::Ok(client.get("/v1/tools").await?.status)
+    };
+    let hang_up = async |said: &str| {
+        let before = site.server.log().matches(said).count();
+        let pid = site.server.pid().to_string();
+        anyhow::ensure!(std::process::Command::new("kill").args(["-HUP", &pid]).status()?.success(), "no signal");
+        let began = std::time::Instant::now();
+        while site.server.log().matches(said).count() == before {
+            anyhow::ensure!(began.elapsed().as_secs() < 20, "it does not say `{said}`");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    std::fs::write(&file, second.key_set()?.to_string())?;
+    assert_eq!((status(&first).await?, status(&second).await?), (200, 401), "nothing is read unasked");
+    std::fs::write(&file, "{\"keys\": [")?;
+    hang_up("keys stay as they were").await?;
+    std::fs::remove_file(&file)?;
+    hang_up("keys stay as they were").await?;
+    assert_eq!((status(&first).await?, status(&second).await?), (200, 401), "a broken file changes nothing");
+    std::fs::write(&file, second.key_set()?.to_string())?;
+    hang_up("keys were read again").await?;
+    assert_eq!((status(&first).await?, status(&second).await?), (401, 200), "the new keys, and no others");
+    Ok(())
+}

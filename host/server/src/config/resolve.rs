@@ -234,6 +234,7 @@ fn issuer(jwt: file::Jwt, base: &Path) -> anyhow::Result<Issuer> {
         audience: jwt.audience,
         algorithms: jwt.algorithms,
         jwks,
+        jwks_file: path,
         tenant_claim: jwt.tenant_claim,
         tenants,
     })

@@ -3,6 +3,7 @@
 //! not let in by an entry that meant another one.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -21,6 +22,7 @@ use keybearer_gate::Unauthenticated;
 use keybearer_gate::VerifyingKey;
 use keybearer_gate::authenticate_jwt;
 use keybearer_gate::authenticate_spiffe;
+use parking_lot::RwLock;
 
 use crate::config::Issuer;
 use crate::config::TenantKey;
@@ -33,12 +35,15 @@ pub(crate) struct Verifiers {
     workloads: SpiffeTable,
 }
 
-/// Key sets by issuer, as read from files at start.
-struct Keys(HashMap<String, JwkSet>);
+/// Key sets by issuer, as last read from their files.
+struct Keys {
+    sets: RwLock<HashMap<String, JwkSet>>,
+    files: Vec<(String, PathBuf)>,
+}
 
 impl JwtKeys for Keys {
     fn key(&self, issuer: &str, kid: &str) -> Option<Arc<VerifyingKey>> {
-        self.0.get(issuer)?.key(kid)
+        self.sets.read().get(issuer)?.key(kid)
     }
 }
 
@@ -52,7 +57,8 @@ impl Verifiers {
         workloads: &[Workload],
         tenants: &[Arc<TenantRecord>],
     ) -> anyhow::Result<Self> {
-        let mut verifiers = Self { issuers: Vec::new(), keys: Keys(HashMap::new()), workloads: SpiffeTable::default() };
+        let keys = Keys { sets: RwLock::new(HashMap::new()), files: Vec::new() };
+        let mut verifiers = Self { issuers: Vec::new(), keys, workloads: SpiffeTable::default() };
         for issuer in issuers {
             let known = find_all(tenants, &issuer.tenants);
             verifiers.issuers.push(JwtIssuer {
@@ -65,7 +71,8 @@ impl Verifiers {
             });
             let keys = JwkSet::parse(issuer.jwks.as_bytes())
                 .with_context(|| format!("jwt.jwks_file of the issuer `{}`", issuer.issuer))?;
-            verifiers.keys.0.insert(issuer.issuer.clone(), keys);
+            verifiers.keys.sets.get_mut().insert(issuer.issuer.clone(), keys);
+            verifiers.keys.files.push((issuer.issuer.clone(), issuer.jwks_file.clone()));
         }
         let added = UnixMillis::now();
         for workload in workloads {
@@ -75,6 +82,21 @@ impl Verifiers {
             ensure!(verifiers.workloads.0.insert(id, entry).is_none(), "spiffe.id: `{}` stands twice", workload.id);
         }
         Ok(verifiers)
+    }
+
+    /// Reads the issuers' keys again: an issuer rotates its keys more often than a server is started. A file that
+    /// cannot be read or is no key set changes nothing for its issuer.
+    pub(crate) fn read_keys_again(&self) {
+        for (issuer, path) in &self.keys.files {
+            let read = std::fs::read(path).map_err(anyhow::Error::from);
+            match read.and_then(|bytes| Ok(JwkSet::parse(&bytes)?)) {
+                Ok(keys) => {
+                    self.keys.sets.write().insert(issuer.clone(), keys);
+                    tracing::info!(issuer, "the issuer's keys were read again");
+                }
+                Err(error) => tracing::warn!(issuer, %error, "the issuer's keys stay as they were: mend jwt.jwks_file"),
+            }
+        }
     }
 
     /// Verifies a JWT.
