@@ -19,6 +19,7 @@ mod promises;
 mod real_upstreams;
 mod runs;
 mod scrubbing;
+mod sources;
 mod telemetry;
 mod tenants;
 mod tools;

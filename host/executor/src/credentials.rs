@@ -7,11 +7,9 @@ use std::sync::Arc;
 use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
-use keybearer_contract::Scheme;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialDirectory as _;
-use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::OperatorContext;
@@ -55,11 +53,7 @@ impl Executor {
                 return Err(Problem::new(Code::MalformedRequest, format!("`{what}` is 1 to 200 bytes of plain text")));
             }
         }
-        if let CredentialKind::OauthClientCredentials(client) = &new.kind
-            && client.token_url.destination().scheme() != Scheme::Https
-        {
-            return Err(Problem::new(Code::MalformedRequest, "`token_url` begins with `https://`"));
-        }
+        new.kind.check().map_err(|refused| Problem::new(Code::MalformedRequest, refused.to_string()))?;
         let (tenant, id) = (context.tenant().clone(), CredentialId::random());
         let version = self.seal(&tenant, &id, 1, &new.kind, value)?;
         let now = UnixMillis::now();

@@ -125,8 +125,16 @@ impl Way<'_> {
 const AT_ONCE: usize = 16;
 
 impl Executor {
-    /// Gives minted values back to their issuers. Returns how many were taken back; the others end by themselves.
+    /// Gives minted values back to their issuers, and then the logins with which that is done. Returns how many
+    /// were taken back; the others end by themselves.
     pub(crate) async fn give_back(&self, undos: Vec<Undo>) -> u64 {
+        let (logouts, values) = undos.into_iter().partition(Undo::is_last);
+        let given = self.give_back_at_once(values).await;
+        self.give_back_at_once(logouts).await;
+        given
+    }
+
+    async fn give_back_at_once(&self, undos: Vec<Undo>) -> u64 {
         use futures_util::StreamExt as _;
         let given = futures_util::stream::iter(undos).map(|undo| async move {
             match keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await {

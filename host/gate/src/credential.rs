@@ -4,12 +4,15 @@
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::Scheme;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::RecipeRefused;
 use crate::Target;
+use crate::VaultKv;
 
 /// Bytes sealed by the strongbox. Opaque everywhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,17 @@ pub enum CredentialKind {
     /// A recipe: the client secret is the value; an access token is minted with it (RFC 6749 §4.4) and
     /// is what goes out, as a bearer.
     OauthClientCredentials(OauthClient),
+    /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
+    VaultKv(VaultKv),
+}
+
+/// What a stored value looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredForm {
+    /// Printable text.
+    Text,
+    /// `user:password`, `role_id:secret_id`: two texts with a colon between them.
+    Pair,
 }
 
 /// What goes out: by form, whatever it was made of.
@@ -71,6 +85,32 @@ impl CredentialKind {
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
+            Self::VaultKv(recipe) => recipe.yields,
+        }
+    }
+
+    /// Looks at a recipe before it is stored.
+    ///
+    /// # Errors
+    /// [`RecipeRefused`] says which field must not be as it is.
+    pub fn check(&self) -> Result<(), RecipeRefused> {
+        match self {
+            Self::Bearer | Self::Basic | Self::Header | Self::Query => Ok(()),
+            Self::OauthClientCredentials(client) if client.token_url.destination().scheme() != Scheme::Https => {
+                Err(RecipeRefused("`token_url` begins with `https://`"))
+            }
+            Self::OauthClientCredentials(_) => Ok(()),
+            Self::VaultKv(recipe) => recipe.check(),
+        }
+    }
+
+    /// What the stored value must look like.
+    #[must_use]
+    pub fn stored(&self) -> StoredForm {
+        match self {
+            Self::Basic => StoredForm::Pair,
+            Self::VaultKv(recipe) => recipe.server.login.stored(),
+            Self::Bearer | Self::Header | Self::Query | Self::OauthClientCredentials(_) => StoredForm::Text,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod mint;
 mod oauth;
+mod vault;
 mod way;
 
 // The public interface is:

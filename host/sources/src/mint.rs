@@ -25,6 +25,7 @@ use tokio::time::timeout_at;
 
 use crate::Transport;
 use crate::oauth;
+use crate::vault;
 use crate::way::Way;
 
 /// Why there is no value. No text of the source's is in it but a status and a known code.
@@ -194,6 +195,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     let mut way = Way::new(wanted, strongbox, transport);
     let yielded = match &record.kind {
         CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
+        CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
         CredentialKind::Bearer | CredentialKind::Basic | CredentialKind::Header | CredentialKind::Query => {
             return Err(MintFault::Stale);

@@ -68,6 +68,14 @@ impl<'mint, T: Transport> Way<'mint, T> {
         Ok(self.strongbox.read_answer(raw, &shape, selected, &mut self.vessel)?)
     }
 
+    /// The secret of that name may be used by later fetches of the same credential, for so long; `logout` is
+    /// sent when they no longer may.
+    pub(crate) fn stay_logged_in(&mut self, name: &str, life: Duration, logout: Option<Exchange>) {
+        self.vessel.lasts(name, life);
+        let Wanted { facts, selected, .. } = self.wanted;
+        self.strongbox.keep_login(selected, &self.vessel, logout.as_ref(), facts);
+    }
+
     /// What the answers left so far.
     pub(crate) fn vessel(&mut self) -> &mut Vessel {
         &mut self.vessel

@@ -6,6 +6,7 @@
 
 use keybearer_gate::CredentialKind;
 use keybearer_gate::Sealed;
+use keybearer_gate::StoredForm;
 use keybearer_gate::Yields;
 use zeroize::Zeroizing;
 
@@ -71,7 +72,7 @@ pub enum ValueRefused {
     )]
     Unfit,
     /// It is not `user:password` with both filled.
-    #[error("the value of a basic credential is `user:password`, and neither may be empty")]
+    #[error("the value of a credential of this kind is two texts with a colon between them, and neither may be empty")]
     NotUserAndPassword,
     /// The tenant has no data key, or one that does not open.
     #[error("the tenant's data key is missing or does not open")]
@@ -80,11 +81,14 @@ pub enum ValueRefused {
 
 /// Checks a value that is to be stored.
 pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRefused> {
-    if kind.is_recipe() {
-        // What asks a source stands in a form or an object, where spaces may be.
-        return check_bytes(value, value.expose(), is_printable);
+    if !kind.is_recipe() {
+        return check_yielded(kind.yields(), value);
     }
-    check_yielded(kind.yields(), value)
+    // What asks a source stands in a form or an object, where spaces may be.
+    match kind.stored() {
+        StoredForm::Text => check_bytes(value, value.expose(), is_printable),
+        StoredForm::Pair => check_yielded(Yields::Basic, value),
+    }
 }
 
 /// Checks a value against the place where it goes.

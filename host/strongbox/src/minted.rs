@@ -109,6 +109,16 @@ pub struct Undo {
     pub(crate) vessel: Vessel,
     /// Whether it is part of the act that ends the credential, which waits for it before it is acknowledged.
     pub(crate) in_act: bool,
+    /// Whether it ends a login: after everything that needs the login.
+    is_logout: bool,
+}
+
+impl Undo {
+    /// Whether it comes after the others, which may need what it ends.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.is_logout
+    }
 }
 
 assert_lacks!(Undo: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
@@ -125,11 +135,18 @@ struct Tokens {
     /// Secrets that are looked for in answers, oldest first.
     seen: VecDeque<Seen>,
     /// Logins, by run.
-    sessions: HashMap<Option<RunId>, (u64, Vessel)>,
+    sessions: HashMap<Option<RunId>, Session>,
     /// The highest of the source's own version numbers.
     highest: u64,
     /// Raised when a secret is added: a scrub set of an earlier generation lacks one.
     generation: u64,
+}
+
+/// A login that later fetches may use.
+struct Session {
+    epoch: u64,
+    vessel: Vessel,
+    logout: Option<Box<Undo>>,
 }
 
 struct Token {
@@ -192,7 +209,12 @@ impl MintedTokens {
 
     /// Takes out what is chosen, and with it all that was seen within the same runs: it is neither leased
     /// nor looked for any more, and given back by what is returned.
-    fn take(&self, chosen: impl Fn(&GuardKey, &Token) -> bool, runs: impl Fn(&GuardKey, &RunId) -> bool) -> Vec<Undo> {
+    fn take(
+        &self,
+        chosen: impl Fn(&GuardKey, &Token) -> bool,
+        sessions: impl Fn(&GuardKey, &Session) -> bool,
+        runs: impl Fn(&GuardKey, &RunId) -> bool,
+    ) -> Vec<Undo> {
         let mut undos = Vec::new();
         for (key, tokens) in self.0.lock().iter_mut() {
             let ended = |run: &Option<RunId>| run.as_ref().is_some_and(|run| runs(key, run));
@@ -205,7 +227,9 @@ impl MintedTokens {
                 }
             }
             tokens.seen.retain(|seen| !ended(&seen.run));
-            tokens.sessions.retain(|run, _| !ended(run));
+            let over = |run: &Option<RunId>, session: &Session| ended(run) || sessions(key, session);
+            let over = tokens.sessions.extract_if(|run, session| over(run, session));
+            undos.extend(over.filter_map(|(_, session)| session.logout).map(|logout| *logout));
         }
         undos
     }
@@ -215,6 +239,12 @@ impl Tokens {
     fn add_seen(&mut self, seen: Seen) {
         let now = Instant::now();
         self.seen.retain(|seen| now < seen.until);
+        // What is fetched again and again is mostly the same.
+        let same = |known: &&mut Seen| known.run == seen.run && known.secret.expose() == seen.secret.expose();
+        if let Some(known) = self.seen.iter_mut().find(same) {
+            known.until = known.until.max(seen.until);
+            return;
+        }
         if self.seen.len() >= SEEN_MAX {
             self.seen.pop_front();
         }
@@ -235,7 +265,27 @@ impl Strongbox {
     pub fn vessel(&self, selected: &Selected) -> Vessel {
         let all = self.minted.0.lock();
         let session = all.get(&selected.guard_key()).and_then(|tokens| tokens.sessions.get(&selected.run().cloned()));
-        session.filter(|(epoch, _)| *epoch == selected.epoch()).map(|(_, vessel)| vessel.lasting()).unwrap_or_default()
+        let session = session.filter(|session| session.epoch == selected.epoch());
+        session.map(|session| session.vessel.lasting()).unwrap_or_default()
+    }
+
+    /// Keeps of a fetch what later ones may use, whatever came of it; `logout` says how that ends.
+    pub fn keep_login(&self, selected: &Selected, vessel: &Vessel, logout: Option<&Exchange>, facts: &Facts) {
+        let lasting = vessel.lasting();
+        let mut all = self.minted.0.lock();
+        let sessions = &mut all.entry(selected.guard_key()).or_default().sessions;
+        let run = selected.run().cloned();
+        if lasting.is_empty() || self.guards.is_over(&selected.guard_key(), selected.epoch()) {
+            return;
+        }
+        if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(&run) {
+            return;
+        }
+        let logout = logout.cloned().map(|exchange| {
+            let (facts, selected, vessel) = (facts.clone(), selected.clone(), vessel.shared());
+            Box::new(Undo { facts, selected, exchange, orphan: None, vessel, in_act: false, is_logout: true })
+        });
+        sessions.insert(run, Session { epoch: selected.epoch(), vessel: lasting, logout });
     }
 
     /// Keeps what came of a fetch, for leases of the same epoch and run.
@@ -287,10 +337,6 @@ impl Strongbox {
         tokens.highest = tokens.highest.max(yielded.source_version.unwrap_or(0));
         tokens.add_seen(Seen { run: token.run.clone(), secret: Arc::clone(&token.secret), until: seen_until });
         tokens.held.push(token);
-        let session = vessel.lasting();
-        if !session.is_empty() && tokens.sessions.len() < SESSIONS_MAX {
-            tokens.sessions.insert(selected.run().cloned(), (selected.epoch(), session));
-        }
         Ok(Minted { expires })
     }
 
@@ -330,21 +376,23 @@ impl Strongbox {
     /// gives back what is returned before it is acknowledged.
     pub fn end_minted(&self, tenant: &TenantId, credential: &CredentialId, epoch: u64) -> Vec<Undo> {
         let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
-        if let Some(tokens) = self.minted.0.lock().get_mut(&key) {
-            tokens.sessions.retain(|_, (of, _)| *of >= epoch);
-        }
-        in_act(self.minted.take(|of, token| *of == key && token.epoch < epoch, |_, _| false))
+        let (minted, logins) = (
+            |of: &GuardKey, token: &Token| *of == key && token.epoch < epoch,
+            |of: &GuardKey, session: &Session| *of == key && session.epoch < epoch,
+        );
+        in_act(self.minted.take(minted, logins, |_, _| false))
     }
 
     /// Ends what was minted within a run, and wipes it.
     pub fn end_run(&self, tenant: &TenantId, run: &RunId) -> Vec<Undo> {
         let is_of = |key: &GuardKey, of: &RunId| key.tenant == *tenant && of == run;
-        self.minted.take(|key, token| token.run.as_ref().is_some_and(|of| is_of(key, of)), is_of)
+        self.minted.take(|key, token| token.run.as_ref().is_some_and(|of| is_of(key, of)), |_, _| false, is_of)
     }
 
     /// Ends all that was minted for a tenant, and forgets that it was: part of the act that ends the tenant.
     pub fn end_tenant(&self, tenant: &TenantId) -> Vec<Undo> {
-        let undos = self.minted.take(|key, _| key.tenant == *tenant, |_, _| false);
+        let is_of = |key: &GuardKey| key.tenant == *tenant;
+        let undos = self.minted.take(|key, _| is_of(key), |key, _| is_of(key), |_, _| false);
         self.minted.0.lock().retain(|key, _| key.tenant != *tenant);
         in_act(undos)
     }
@@ -358,7 +406,8 @@ fn in_act(mut undos: Vec<Undo>) -> Vec<Undo> {
 fn undo(selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) -> Option<Undo> {
     let exchange = yielded.undo.clone()?;
     let (facts, selected, vessel) = (facts.clone(), selected.clone(), vessel.shared());
-    Some(Undo { facts, selected, exchange, orphan: yielded.orphan.clone(), vessel, in_act: false })
+    let orphan = yielded.orphan.clone();
+    Some(Undo { facts, selected, exchange, orphan, vessel, in_act: false, is_logout: false })
 }
 
 /// The value, as it goes out, checked against where that is.

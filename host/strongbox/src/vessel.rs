@@ -37,6 +37,13 @@ impl Vessel {
         }
     }
 
+    /// For how long the secret of that name may still be used by later fetches; none for one that is of use in this
+    /// fetch only, or not there.
+    #[must_use]
+    pub fn remains(&self, name: &str) -> Option<Duration> {
+        Some(self.0.get(name)?.until?.saturating_duration_since(Instant::now()))
+    }
+
     /// Forgets the secret of that name, as when its issuer did not take it.
     pub fn forget(&mut self, name: &str) {
         self.0.remove(name);

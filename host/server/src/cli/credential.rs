@@ -74,6 +74,9 @@ pub(crate) struct Store {
     /// What kind it is
     #[arg(long, value_enum, default_value = "bearer")]
     kind: Kind,
+    /// Read what kind it is from this file instead, as the API takes it: {"kind": "vault_kv", ...}
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kind", "token_url", "client_id", "scope", "resource"])]
+    kind_file: Option<PathBuf>,
     /// Who answers for it
     #[arg(long)]
     owner: String,
@@ -120,6 +123,9 @@ const RAISED: &[&str] = &["id", "version", "epoch", "overlap_until"];
 
 /// A private key in PEM is the longest value that there is.
 const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+/// A recipe is a few fields.
+const KIND_BYTES_MAX: u64 = 64 << 10;
 
 impl Credential {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -184,7 +190,7 @@ impl Store {
         let value = value(&self.value_file)?;
         let body = Storing {
             name: &self.name,
-            kind: self.kind(),
+            kind: self.kind()?,
             owner: &self.owner,
             justification: &self.justification,
             expires: self.expires_ms,
@@ -193,8 +199,12 @@ impl Store {
         send(client, "/v1/credentials", &body).await
     }
 
-    fn kind(&self) -> Value {
-        match self.kind {
+    fn kind(&self) -> anyhow::Result<Value> {
+        if let Some(path) = &self.kind_file {
+            let bytes = target::read_input(path, KIND_BYTES_MAX)?;
+            return serde_json::from_slice(&bytes).context("the kind is no JSON");
+        }
+        Ok(match self.kind {
             Kind::Bearer => json!({ "kind": "bearer" }),
             Kind::Basic => json!({ "kind": "basic" }),
             Kind::Header => json!({ "kind": "header" }),
@@ -212,7 +222,7 @@ impl Store {
                 }
                 kind
             }
-        }
+        })
     }
 }
 

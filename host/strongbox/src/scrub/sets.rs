@@ -18,6 +18,7 @@ use keybearer_contract::TenantId;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::VersionState;
+use keybearer_gate::Yields;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -267,6 +268,10 @@ impl Strongbox {
         }
         for token in self.minted.all(&guard_key(record)) {
             values.push(Zeroizing::new(token.expose().to_vec()));
+            let parts = accept::user_and_password(token.expose()).filter(|_| record.kind.yields() == Yields::Basic);
+            if let Some((_, password)) = parts.filter(|(_, password)| password.len() >= accept::VALUE_BYTES_MIN) {
+                values.push(Zeroizing::new(password.to_vec()));
+            }
         }
         Ok(())
     }

@@ -1,0 +1,14 @@
+//! Recipes: how what goes out is fetched or minted with what is stored. Descriptions only; how a source
+//! is asked is in the room of sources.
+
+mod vault;
+
+pub use vault::VaultKv;
+pub use vault::VaultLogin;
+pub use vault::VaultPath;
+pub use vault::VaultServer;
+
+/// Why a recipe cannot be stored: which of its fields says what it must not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RecipeRefused(pub &'static str);

@@ -1,0 +1,105 @@
+//! The Vault API (HashiCorp Vault, OpenBao): how the host logs in, and what it asks for then. A login's
+//! token is used by every fetch of the same credential and run while it lives.
+
+use std::time::Duration;
+
+use keybearer_contract::Method;
+use keybearer_gate::Auth;
+use keybearer_gate::Exchange;
+use keybearer_gate::ExchangeBody;
+use keybearer_gate::Field;
+use keybearer_gate::Ingredient;
+use keybearer_gate::NotCanonical;
+use keybearer_gate::Refusal;
+use keybearer_gate::VaultKv;
+use keybearer_gate::VaultLogin;
+use keybearer_gate::VaultServer;
+use keybearer_strongbox::AnswerRefused;
+use keybearer_strongbox::Told;
+use keybearer_strongbox::Yield;
+
+use crate::MintFault;
+use crate::Transport;
+use crate::way::Way;
+
+/// The name under which a login's token is held.
+const TOKEN: &str = "login_token";
+
+/// A token is not used in its last seconds (or last quarter, if that is less): a request takes time.
+const BUFFER: Duration = Duration::from_secs(30);
+
+/// What was read may be echoed by an upstream long after it was rotated out; the strongbox looks no longer than this.
+const LOOKED_FOR_S: u64 = 24 * 3_600;
+
+/// A key of a KV engine with versions.
+pub(crate) async fn read(recipe: &VaultKv, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
+    let pinned = recipe.version.map(|version| format!("?version={version}")).unwrap_or_default();
+    let path = format!("{}/data/{}{pinned}", recipe.mount, recipe.path);
+    let mut exchange = recipe.server.request(Method::Get, &path)?;
+    let mut parts = Vec::with_capacity(2);
+    if let Some(user) = &recipe.user_field {
+        exchange = exchange.holds("user", &["data", "data", user]);
+        parts.push("user");
+    }
+    exchange = exchange
+        .holds("value", &["data", "data", &recipe.field])
+        .tells("version", &["data", "metadata", "version"])
+        .tells("tenant", &["data", "metadata", "custom_metadata", "tenant"]);
+    parts.push("value");
+    let told = ask(&recipe.server, exchange, way).await?;
+    let version = told.number("version")?.ok_or(AnswerRefused::Malformed)?;
+    if recipe.version.is_some_and(|pinned| pinned != version) {
+        return Err(AnswerRefused::Unexpected("it is of another version than the recipe pins").into());
+    }
+    if recipe.tenant.is_some() && recipe.tenant.as_deref() != told.get("tenant") {
+        return Err(AnswerRefused::Unexpected("its metadata names another tenant than the recipe").into());
+    }
+    let source_version = Some(version);
+    let (life_s, use_max_s) = (Some(LOOKED_FOR_S), Some(recipe.ttl_s));
+    Ok(Yield { parts, life_s, use_max_s, source_version, ..Yield::default() })
+}
+
+/// Asks with a login's token: with one of an earlier fetch, if there is one. The server may have forgotten
+/// that one, which it does not tell from a path that the token's policy forbids: then with a new one, once.
+async fn ask(server: &VaultServer, exchange: Exchange, way: &mut Way<'_, impl Transport>) -> Result<Told, MintFault> {
+    let exchange = exchange.auth(Auth::Header("x-vault-token", Ingredient::Held(TOKEN)));
+    if way.vessel().has(TOKEN) {
+        match way.ask(exchange.clone()).await {
+            Err(MintFault::Refused(AnswerRefused::Status { status: 403, .. })) => way.vessel().forget(TOKEN),
+            answered => return answered,
+        }
+    }
+    log_in(server, way).await?;
+    way.ask(exchange).await
+}
+
+async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Result<(), MintFault> {
+    let VaultLogin::Approle { mount } = &server.login;
+    let body = vec![
+        ("role_id", Field::Secret(Ingredient::StoredUser)),
+        ("secret_id", Field::Secret(Ingredient::StoredPassword)),
+    ];
+    let exchange = server
+        .request(Method::Post, &format!("auth/{mount}/login"))?
+        .body(ExchangeBody::Json(body))
+        .holds(TOKEN, &["auth", "client_token"])
+        .tells("life_s", &["auth", "lease_duration"])
+        .tells("type", &["auth", "token_type"]);
+    let told = way.ask(exchange).await?;
+    let life = Duration::from_secs(told.number("life_s")?.unwrap_or(0));
+    // A batch token is nowhere written down, and cannot be revoked.
+    let logout = if told.get("type") == Some("batch") { None } else { Some(log_out(server)?) };
+    way.stay_logged_in(TOKEN, life.saturating_sub(BUFFER.min(life / 4)), logout);
+    Ok(())
+}
+
+fn log_out(server: &VaultServer) -> Result<Exchange, NotCanonical> {
+    let exchange = server.request(Method::Post, "auth/token/revoke-self")?;
+    Ok(exchange.auth(Auth::Header("x-vault-token", Ingredient::Held(TOKEN))))
+}
+
+impl From<NotCanonical> for MintFault {
+    fn from(why: NotCanonical) -> Self {
+        Self::NotCleared(Refusal::NoBinding { method: String::new(), place: why.to_string() })
+    }
+}

@@ -1,0 +1,4 @@
+//! Sources of credentials, each against the real server: what a guest's request carries then, what is given
+//! back when, and what becomes of calls while the source is down.
+
+mod vault;

@@ -1,0 +1,4 @@
+//! The Vault API, as OpenBao speaks it.
+
+mod kv;
+mod stage;
