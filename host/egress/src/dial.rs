@@ -17,6 +17,8 @@ use keybearer_contract::Scheme;
 use keybearer_gate::Destination;
 use rustls::ClientConfig;
 use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -74,11 +76,12 @@ impl Dialler {
         Ok(Self { tls: TlsConnector::from(Arc::new(tls(config)?)), http, deadlines: config.deadlines })
     }
 
-    /// Opens a connection to the vetted address. `is_own` is asked once more about what was really
-    /// reached.
+    /// Opens a connection to the vetted address, and proves an identity there if the peer asks for one.
+    /// `is_own` is asked once more about what was really reached.
     pub(crate) async fn dial(
         &self,
         vetted: &Vetted,
+        identity: Option<Arc<CertifiedKey>>,
         deadline: Instant,
         is_own: impl Fn(SocketAddr) -> bool,
     ) -> Result<Connection, SendReason> {
@@ -92,10 +95,18 @@ impl Dialler {
             Scheme::Http => self.shake_hands(stream, peer).await,
             Scheme::Https => {
                 let name = server_name(vetted.destination())?;
-                let stream = within(deadline, self.deadlines.tls, self.tls.connect(name, stream)).await?;
+                let tls = identity.map_or_else(|| self.tls.clone(), |identity| self.proving(identity));
+                let stream = within(deadline, self.deadlines.tls, tls.connect(name, stream)).await?;
                 self.shake_hands(stream, peer).await
             }
         }
+    }
+
+    /// The same, with a client certificate for whoever asks for one.
+    fn proving(&self, identity: Arc<CertifiedKey>) -> TlsConnector {
+        let mut tls = ClientConfig::clone(self.tls.config());
+        tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+        TlsConnector::from(Arc::new(tls))
     }
 
     pub(crate) async fn shake_hands<T>(&self, stream: T, address: SocketAddr) -> Result<Connection, SendReason>

@@ -23,9 +23,11 @@ use keybearer_contract::Scheme;
 use keybearer_contract::TenantId;
 use keybearer_gate::Destination;
 use keybearer_strongbox::Armed;
+use keybearer_strongbox::ClientIdentity;
 use keybearer_strongbox::OpenArmed;
 use keybearer_strongbox::Raw;
 use keybearer_strongbox::UseGuard;
+use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -159,13 +161,17 @@ impl Egress {
         if armed.destination() != vetted.destination() || (is_credentialed && is_plain) {
             return Err(SendReason::Refused.not_sent());
         }
-        let key = PoolKey {
+        let mut key = PoolKey {
             tenant: armed.facts().tenant.clone(),
             credential: armed.credential().cloned(),
+            identity: None,
             destination: vetted.destination().clone(),
         };
-        let (request, guard) = written(armed.open());
-        let Answer { status, headers, body } = self.exchange(key, request, guard, &vetted, limits).await?;
+        let (request, guard, identity) = written(armed.open());
+        let identity = identity.map(|identity| identity.certified());
+        key.identity = identity.as_ref().and_then(|identity| identity.cert.first().cloned());
+        let to = Peer { vetted: &vetted, identity };
+        let Answer { status, headers, body } = self.exchange(key, request, guard, to, limits).await?;
         Ok(Raw::new(status, headers, body, is_credentialed))
     }
 
@@ -185,14 +191,14 @@ impl Egress {
         key: PoolKey,
         request: http::Request<Bytes>,
         guard: Option<G>,
-        vetted: &Vetted,
+        to: Peer<'_>,
         limits: SendLimits,
     ) -> Result<Answer, SendFault> {
-        let (kept, ticket) = self.kept(&key, vetted.address()).await;
+        let (kept, ticket) = self.kept(&key, to.vetted.address()).await;
         let is_kept = kept.is_some();
         let mut connection = match kept {
             Some(connection) => connection,
-            None => self.fresh(guard.as_ref(), vetted, limits.deadline).await.map_err(SendReason::not_sent)?,
+            None => self.fresh(guard.as_ref(), to, limits.deadline).await.map_err(SendReason::not_sent)?,
         };
         let unused = if is_kept { SendReason::StaleConnection } else { SendReason::Unreachable };
         if connection.watch.begin(guard).is_err() {
@@ -222,7 +228,8 @@ impl Egress {
         vetted: &Vetted,
         limits: SendLimits,
     ) -> Result<u16, SendFault> {
-        self.exchange(key, request, Some(crate::fixture::Free), vetted, limits).await.map(|answer| answer.status)
+        let to = Peer { vetted, identity: None };
+        self.exchange(key, request, Some(crate::fixture::Free), to, limits).await.map(|answer| answer.status)
     }
 
     /// A kept connection to the vetted address that can take a request now, if there is one. One that leads
@@ -247,9 +254,10 @@ impl Egress {
     async fn fresh<G: Hold>(
         &self,
         guard: Option<&G>,
-        vetted: &Vetted,
+        to: Peer<'_>,
         deadline: Instant,
     ) -> Result<Connection, SendReason> {
+        let Peer { vetted, identity } = to;
         let cancelled = async {
             match guard {
                 Some(guard) => guard.cancelled().await,
@@ -259,7 +267,7 @@ impl Egress {
         let dialled = tokio::select! {
             biased;
             () = cancelled => return Err(SendReason::Cancelled),
-            dialled = self.dialler.dial(vetted, deadline, |address| self.vetter.is_own(address)) => dialled,
+            dialled = self.dialler.dial(vetted, identity, deadline, |address| self.vetter.is_own(address)) => dialled,
         };
         dialled.inspect_err(|_| self.vetter.demote(vetted))
     }
@@ -292,6 +300,12 @@ impl Egress {
 /// and needs a turn of the runtime at most.
 const TURN: Duration = Duration::from_millis(5);
 
+/// Where a connection leads, and who we prove to be there.
+struct Peer<'vetted> {
+    vetted: &'vetted Vetted,
+    identity: Option<Arc<CertifiedKey>>,
+}
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -300,8 +314,8 @@ struct Answer {
 
 /// The request as it goes on the connection, and what must be held until its head has left. All
 /// that is secret is in the head: a credential in a body would need another way to know when it is gone.
-fn written(open: OpenArmed) -> (http::Request<Bytes>, Option<UseGuard>) {
-    let OpenArmed { method, path_and_query, mut headers, body, has_body, guard, .. } = open;
+fn written(open: OpenArmed) -> (http::Request<Bytes>, Option<UseGuard>, Option<ClientIdentity>) {
+    let OpenArmed { method, path_and_query, mut headers, body, has_body, identity, guard, .. } = open;
     let wants_length = has_body || matches!(method, Method::POST | Method::PUT | Method::PATCH);
     if wants_length && body.is_empty() {
         // Hyper frames what is there and says nothing of what is not (RFC 9110 §8.6).
@@ -311,7 +325,7 @@ fn written(open: OpenArmed) -> (http::Request<Bytes>, Option<UseGuard>) {
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(path_and_query);
     *request.headers_mut() = headers;
-    (request, guard)
+    (request, guard, identity)
 }
 
 /// Reads a body to its end or to its limit. Trailers are dropped: nobody scrubs what nobody asked for.

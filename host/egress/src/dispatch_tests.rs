@@ -37,7 +37,7 @@ async fn ask_at(
     let place = destination(url);
     let vetted = egress.vet(&place, limits.deadline).await.expect("the pin is allowed");
     let key = PoolKey { credential: credential.cloned(), ..key(tenant, &place) };
-    let answer = egress.exchange(key, get("/v1/things?q=x"), Some(Free), &vetted, limits).await;
+    let answer = egress.exchange(key, get("/v1/things?q=x"), Some(Free), to(&vetted), limits).await;
     if let Err(fault) = &answer {
         let text = format!("{fault} {fault:?} {} {:?}", fault.reason, fault.reason);
         for told in ["example", "127.0.0.1", "canary", "things"] {
@@ -67,6 +67,10 @@ async fn answered(answer: impl Into<Vec<u8>>) -> Result<Answer, SendFault> {
     let authority = Authority::new();
     let upstream = Upstream::answering(Some(authority.serves(&[HOST], |_| ())), answer).await;
     ask(&egress(&upstream, &authority)).await
+}
+
+fn to(vetted: &Vetted) -> Peer<'_> {
+    Peer { vetted, identity: None }
 }
 
 #[tokio::test]
@@ -410,9 +414,10 @@ async fn a_request_with_an_empty_body_says_so() {
             body: Bytes::new(),
             has_body,
             credential: None,
+            identity: None,
             guard: None,
         };
-        let (request, _) = written(open);
+        let (request, ..) = written(open);
         assert_eq!(request.headers().contains_key("content-length"), expected);
         assert_eq!(request.uri(), "/a?b=c");
     }
@@ -426,7 +431,7 @@ async fn n33_what_turns_out_to_be_ourselves_after_connecting_is_refused() {
     let place = destination("https://api.example.com/");
     let vetted = egress.vet(&place, limits().deadline).await.expect("vetted");
     egress.add_own_listener(upstream.address);
-    let answer = egress.exchange(key(&TenantId::random(), &place), get("/"), Some(Free), &vetted, limits()).await;
+    let answer = egress.exchange(key(&TenantId::random(), &place), get("/"), Some(Free), to(&vetted), limits()).await;
     assert_eq!(fault(answer), SendReason::Refused.not_sent());
     assert!(upstream.heads().is_empty());
     assert!(matches!(egress.vet(&place, limits().deadline).await, Err(VetFault::Refused(_))));
@@ -532,7 +537,7 @@ async fn r05_a_revocation_while_dialling_sends_nothing() {
     let signals = Arc::new(Signals::default());
     signals.cancel.notify_one();
     let key = key(&TenantId::random(), &place);
-    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), &vetted, limits()).await;
+    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), to(&vetted), limits()).await;
     assert_eq!(fault(answer), SendReason::Cancelled.not_sent());
     signals.released.notified().await;
 }
@@ -572,7 +577,7 @@ async fn a_kept_connection_that_was_closed_before_it_was_used_is_stale_and_nothi
     // the request was handed over.
     drop(far);
     let signals = Arc::new(Signals::default());
-    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), &vetted, limits()).await;
+    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), to(&vetted), limits()).await;
     assert_eq!(fault(answer), SendReason::StaleConnection.not_sent());
     signals.released.notified().await;
 }

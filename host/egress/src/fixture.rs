@@ -196,7 +196,7 @@ pub(crate) fn destination(url: &str) -> Destination {
 }
 
 pub(crate) fn key(tenant: &TenantId, destination: &Destination) -> PoolKey {
-    PoolKey { tenant: tenant.clone(), credential: None, destination: destination.clone() }
+    PoolKey { tenant: tenant.clone(), credential: None, identity: None, destination: destination.clone() }
 }
 
 pub(crate) fn limits() -> SendLimits {

@@ -10,6 +10,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_gate::Destination;
 use parking_lot::Mutex;
+use rustls_pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use crate::PoolLimits;
@@ -19,6 +20,8 @@ use crate::PoolLimits;
 pub(crate) struct PoolKey {
     pub(crate) tenant: TenantId,
     pub(crate) credential: Option<CredentialId>,
+    /// The certificate that the connection proved itself with.
+    pub(crate) identity: Option<CertificateDer<'static>>,
     pub(crate) destination: Destination,
 }
 
@@ -204,7 +207,7 @@ mod tests {
 
     fn key(tenant: &TenantId, credential: Option<&CredentialId>, url: &str) -> PoolKey {
         let destination = url.parse::<Target>().expect(url).destination().clone();
-        PoolKey { tenant: tenant.clone(), credential: credential.cloned(), destination }
+        PoolKey { tenant: tenant.clone(), credential: credential.cloned(), identity: None, destination }
     }
 
     fn number(pool: &Pool<Line>, key: &PoolKey) -> Option<u32> {
@@ -226,6 +229,7 @@ mod tests {
             key(&a, Some(&x), "https://api.example.com:8443/"),
             key(&a, Some(&x), "http://api.example.com/"),
             key(&a, Some(&x), "https://api2.example.com/"),
+            PoolKey { identity: Some(CertificateDer::from(vec![1])), ..mine.clone() },
         ] {
             assert_eq!(number(&pool, &other), None);
         }

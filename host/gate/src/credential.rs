@@ -45,6 +45,8 @@ pub enum StoredForm {
     Text,
     /// `user:password`, `role_id:secret_id`: two texts with a colon between them.
     Pair,
+    /// One private key and its chain of certificates in PEM.
+    Identity,
 }
 
 /// What goes out: by form, whatever it was made of.

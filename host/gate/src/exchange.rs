@@ -63,6 +63,8 @@ pub enum Auth {
     },
     /// A header field of its own, lower-case.
     Header(&'static str, Ingredient),
+    /// The connection itself, by a client certificate: one private key and its chain in PEM (RFC 8705).
+    ClientCertificate(Ingredient),
 }
 
 /// The body of a request to a source.

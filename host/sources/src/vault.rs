@@ -74,13 +74,22 @@ async fn ask(server: &VaultServer, exchange: Exchange, way: &mut Way<'_, impl Tr
 }
 
 async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Result<(), MintFault> {
-    let VaultLogin::Approle { mount } = &server.login;
-    let body = vec![
-        ("role_id", Field::Secret(Ingredient::StoredUser)),
-        ("secret_id", Field::Secret(Ingredient::StoredPassword)),
-    ];
+    let stored = Field::Secret;
+    let (mount, auth, body) = match &server.login {
+        VaultLogin::Approle { mount } => {
+            let (id, secret) = (stored(Ingredient::StoredUser), stored(Ingredient::StoredPassword));
+            (mount, Auth::None, vec![("role_id", id), ("secret_id", secret)])
+        }
+        VaultLogin::Jwt { mount, role } => {
+            (mount, Auth::None, vec![("role", role.as_str().into()), ("jwt", stored(Ingredient::Stored))])
+        }
+        VaultLogin::Cert { mount, role } => {
+            (mount, Auth::ClientCertificate(Ingredient::Stored), vec![("name", role.as_str().into())])
+        }
+    };
     let exchange = server
         .request(Method::Post, &format!("auth/{mount}/login"))?
+        .auth(auth)
         .body(ExchangeBody::Json(body))
         .holds(TOKEN, &["auth", "client_token"])
         .tells("life_s", &["auth", "lease_duration"])

@@ -10,6 +10,8 @@ use keybearer_gate::StoredForm;
 use keybearer_gate::Yields;
 use zeroize::Zeroizing;
 
+use crate::ClientIdentity;
+use crate::IdentityRefused;
 use crate::secret::Secret;
 use crate::secret::assert_lacks;
 
@@ -18,6 +20,9 @@ pub(crate) const VALUE_BYTES_MIN: usize = 16;
 
 /// What common servers take for one header field.
 pub(crate) const VALUE_BYTES_MAX: usize = 8 << 10;
+
+/// An RSA key of 4096 bits and three certificates beside it.
+const IDENTITY_BYTES_MAX: usize = 16 << 10;
 
 /// `xxxxxxxxxxxxxxxx`, `----------------`: a placeholder that was never filled, or a rule between
 /// paragraphs. Scrubbing it would tear up ordinary text just as a short value would.
@@ -61,7 +66,9 @@ pub enum ValueRefused {
     #[error("the value is shorter than {VALUE_BYTES_MIN} bytes: ask its issuer for a longer one")]
     TooShort,
     /// Too long for a header.
-    #[error("the value is longer than {VALUE_BYTES_MAX} bytes")]
+    #[error(
+        "the value is longer than {VALUE_BYTES_MAX} bytes, or than {IDENTITY_BYTES_MAX} of a key and its certificates"
+    )]
     TooLong,
     /// It is made of three different characters or less.
     #[error("the value looks like a placeholder: it has fewer than {DISTINCT_BYTES_MIN} different characters")]
@@ -74,6 +81,9 @@ pub enum ValueRefused {
     /// It is not `user:password` with both filled.
     #[error("the value of a credential of this kind is two texts with a colon between them, and neither may be empty")]
     NotUserAndPassword,
+    /// It is no private key with its certificates.
+    #[error("{}", IdentityRefused)]
+    NotAnIdentity,
     /// The tenant has no data key, or one that does not open.
     #[error("the tenant's data key is missing or does not open")]
     Unsealable,
@@ -88,6 +98,8 @@ pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRe
     match kind.stored() {
         StoredForm::Text => check_bytes(value, value.expose(), is_printable),
         StoredForm::Pair => check_yielded(Yields::Basic, value),
+        StoredForm::Identity if value.len() > IDENTITY_BYTES_MAX => Err(ValueRefused::TooLong),
+        StoredForm::Identity => ClientIdentity::parse(value).map(drop).map_err(|_| ValueRefused::NotAnIdentity),
     }
 }
 

@@ -13,6 +13,7 @@ use keybearer_gate::Field;
 use keybearer_gate::Ingredient;
 use zeroize::Zeroizing;
 
+use crate::ClientIdentity;
 use crate::PlaceRefused;
 use crate::Vessel;
 use crate::accept::user_and_password;
@@ -31,7 +32,7 @@ pub(crate) type Completed = (Option<(HeaderName, HeaderValue)>, Option<Zeroizing
 pub(crate) fn complete(carried: &Carried, stored: Option<&Secret>, vessel: &Vessel) -> Result<Completed, PlaceRefused> {
     let open = |ingredient: &Ingredient| value_of(ingredient, stored, vessel).ok_or(PlaceRefused::WrongKind);
     let field = match &carried.auth {
-        Auth::None => None,
+        Auth::None | Auth::ClientCertificate(_) => None,
         Auth::Bearer(token) => Some((header::AUTHORIZATION, authorization("Bearer ", open(token)?)?)),
         Auth::Client { id, secret } => {
             let pair = client_pair(id, open(secret)?);
@@ -46,6 +47,25 @@ pub(crate) fn complete(carried: &Carried, stored: Option<&Secret>, vessel: &Vess
         ExchangeBody::Json(fields) => Some(json(fields, open)?),
     };
     Ok((field, body))
+}
+
+/// Who the connection itself proves that we are, where the exchange says so.
+///
+/// # Errors
+/// [`PlaceRefused::WrongKind`] as for [`complete`].
+pub(crate) fn identity(
+    carried: &Carried,
+    stored: Option<&Secret>,
+    vessel: &Vessel,
+) -> Result<Option<ClientIdentity>, PlaceRefused> {
+    let Auth::ClientCertificate(ingredient) = &carried.auth else { return Ok(None) };
+    let pem = match ingredient {
+        Ingredient::Stored => stored,
+        Ingredient::Held(name) => vessel.get(name).map(AsRef::as_ref),
+        _ => None,
+    };
+    let pem = pem.ok_or(PlaceRefused::WrongKind)?;
+    ClientIdentity::parse(pem).map(Some).map_err(|_| PlaceRefused::WrongKind)
 }
 
 fn value_of<'secret>(

@@ -27,6 +27,7 @@ use keybearer_gate::How;
 use keybearer_ledger::Intent;
 use zeroize::Zeroizing;
 
+use crate::ClientIdentity;
 use crate::Lease;
 use crate::UseGuard;
 use crate::carry;
@@ -109,6 +110,8 @@ pub struct OpenArmed {
     pub has_body: bool,
     /// The credential that is on it: part of the key of the pool, so that no connection is shared by two.
     pub credential: Option<CredentialId>,
+    /// Who the connection proves that we are; part of the key of the pool, too.
+    pub identity: Option<ClientIdentity>,
     /// To be held until the last byte of the credential is with the kernel, or the connection is closed.
     pub guard: Option<UseGuard>,
 }
@@ -219,6 +222,7 @@ struct Injection {
     /// Name, and the value percent-encoded.
     query: Option<(String, Zeroizing<String>)>,
     body: Option<Zeroizing<Vec<u8>>>,
+    identity: Option<ClientIdentity>,
 }
 
 fn injection(attach: &Attach, value: &Leased) -> Result<Injection, PlaceRefused> {
@@ -227,7 +231,8 @@ fn injection(attach: &Attach, value: &Leased) -> Result<Injection, PlaceRefused>
         (How::Slot(placement), Leased::Minted(kind, secret)) if kind.fits(placement) => slotted(placement, secret),
         (How::Exchange(carried), Leased::Source(stored, vessel)) => {
             let (header, body) = carry::complete(carried, stored.as_ref(), vessel)?;
-            Ok(Injection { header, body, query: None })
+            let identity = carry::identity(carried, stored.as_ref(), vessel)?;
+            Ok(Injection { header, body, identity, query: None })
         }
         // A stored value of a recipe reaches no guest's request, nor anything else a source.
         _ => Err(PlaceRefused::WrongKind),
@@ -340,6 +345,7 @@ fn assemble(facts: Facts, parts: ClearedParts, injection: Option<Injection>) -> 
         body: body.map(Bytes::from).unwrap_or_default(),
         has_body,
         credential: None,
+        identity: injection.identity,
         guard: None,
     })
 }

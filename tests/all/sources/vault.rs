@@ -1,4 +1,5 @@
 //! The Vault API, as OpenBao speaks it.
 
 mod kv;
+mod logins;
 mod stage;

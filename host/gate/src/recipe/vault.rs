@@ -39,6 +39,22 @@ pub enum VaultLogin {
         #[serde(default = "approle")]
         mount: VaultPath,
     },
+    /// The stored value is a JWT that the method trusts.
+    Jwt {
+        /// Where the method is mounted.
+        #[serde(default = "jwt")]
+        mount: VaultPath,
+        /// In which role.
+        role: VaultPath,
+    },
+    /// The stored value is a private key with its certificates, PEM, which the connection proves.
+    Cert {
+        /// Where the method is mounted.
+        #[serde(default = "cert")]
+        mount: VaultPath,
+        /// In which role.
+        role: VaultPath,
+    },
 }
 
 impl VaultLogin {
@@ -47,12 +63,22 @@ impl VaultLogin {
     pub fn stored(&self) -> StoredForm {
         match self {
             Self::Approle { .. } => StoredForm::Pair,
+            Self::Jwt { .. } => StoredForm::Text,
+            Self::Cert { .. } => StoredForm::Identity,
         }
     }
 }
 
 fn approle() -> VaultPath {
     VaultPath("approle".to_owned())
+}
+
+fn jwt() -> VaultPath {
+    VaultPath("jwt".to_owned())
+}
+
+fn cert() -> VaultPath {
+    VaultPath("cert".to_owned())
 }
 
 /// A key of a KV engine with versions (KV 2).

@@ -17,6 +17,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
+use keybearer_gate::StoredForm;
 use keybearer_gate::VersionState;
 use keybearer_gate::Yields;
 use parking_lot::Mutex;
@@ -298,6 +299,8 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
             }
             add(&Zeroizing::new(STANDARD.encode(value).into_bytes()));
         }
+        // A key goes nowhere, and its connection shows what it proves and not what it is.
+        recipe if recipe.stored() == StoredForm::Identity => {}
         recipe => {
             let mut form = Zeroizing::new(String::with_capacity(3 * value.len()));
             place::form_encode(value, &mut form);

@@ -92,8 +92,13 @@ impl Stage {
 
     /// Stores a recipe with the role's login, and grants it for a slot: the credential's id.
     pub(super) async fn grant(&self, kind: Value) -> anyhow::Result<String> {
+        self.grant_with(kind, &self.login).await
+    }
+
+    /// The same with another login.
+    pub(super) async fn grant_with(&self, kind: Value, login: &str) -> anyhow::Result<String> {
         let grant = json!({"package": "probe", "slot": "api"});
-        Ok(self.tenant.grant_as(kind, &self.login, grant).await?.0)
+        Ok(self.tenant.grant_as(kind, login, grant).await?.0)
     }
 
     /// What a guest of the tenant hears.
