@@ -14,6 +14,7 @@ use keybearer_tests::ServerOptions;
 use keybearer_tests::Tenant;
 use keybearer_tests::Upstream;
 use keybearer_tests::canary;
+use keybearer_tests::send_event;
 use serde_json::Value;
 use serde_json::json;
 
@@ -21,6 +22,8 @@ use serde_json::json;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Who {
     Anybody,
+    /// Whoever signs the request, on the public listener; no token helps.
+    Signed,
     /// A tenant's token with this scope, on the public listener.
     Tenant(&'static str),
     /// The operator, on the admin listener.
@@ -35,6 +38,7 @@ enum Subject {
     Tool,
     Credential,
     Grant,
+    Hook,
     Token,
     Run,
     Tenant,
@@ -43,6 +47,7 @@ enum Subject {
 
 use Who::Anybody;
 use Who::Operator;
+use Who::Signed;
 
 const CALL: Who = Who::Tenant("call");
 const CREDENTIALS: Who = Who::Tenant("credentials");
@@ -109,6 +114,10 @@ rows! {
     GET "/v1/tokens" list_tokens TOKENS, Nothing => 200 200;
     POST "/v1/tokens/{id}/revoke" revoke_token TOKENS, Token => 200 404;
     POST "/v1/credentials/{id}/revoke" revoke_credential CREDENTIALS, Credential => 200 404;
+    POST "/v1/hooks" make_hook CREDENTIALS, Nothing => 201 201;
+    GET "/v1/hooks" list_hooks CREDENTIALS, Nothing => 200 200;
+    POST "/v1/hooks/{id}/events" receive_event Signed, Hook => 200 401;
+    DELETE "/v1/hooks/{id}" remove_hook CREDENTIALS, Hook => 204 404;
     POST "/v1/tenants" create_tenant Operator, Nothing => 201 401;
     GET "/v1/tenants" list_tenants Operator, Nothing => 200 401;
     POST "/v1/tenants/{id}/tokens" issue_tenant_token Operator, Tenant => 201 401;
@@ -130,11 +139,11 @@ const SCOPES: &[&str] = &["call", "credentials", "grants", "tokens", "audit", "r
 
 impl Row {
     fn is_on_public(&self) -> bool {
-        matches!(self.who, Who::Tenant(_)) || self.name == "openapi"
+        matches!(self.who, Who::Tenant(_) | Signed) || self.name == "openapi"
     }
 
     fn is_on_admin(&self) -> bool {
-        !matches!(self.who, Who::Tenant(_))
+        !matches!(self.who, Who::Tenant(_) | Signed)
     }
 }
 
@@ -166,6 +175,7 @@ fn check_document(document: &Value) -> anyhow::Result<()> {
         let (scope, listener) = match row.who {
             Anybody if row.is_on_public() => (Value::Null, "both"),
             Anybody | Operator => (Value::Null, "admin"),
+            Signed => (Value::Null, "public"),
             Who::Tenant(scope) => (scope.into(), "public"),
         };
         assert_eq!(operation["x-scope"], scope, "{}", row.name);
@@ -196,6 +206,8 @@ struct Stage {
     echo: Vec<u8>,
     /// Of the owner's run.
     checkpoint: Value,
+    /// The secret of the owner's hook.
+    hook_secret: String,
     /// The served document.
     document: Value,
     _upstream: Upstream,
@@ -230,6 +242,7 @@ impl Stage {
             let others: Vec<_> = SCOPES.iter().copied().filter(|other| other != scope).collect();
             lacking.insert(*scope, issue(&owner, &others).await?.1);
         }
+        let hook = owner.client.post("/v1/hooks", &json!({"label": "matrix"})).await?;
         let changed = format!("{}{}", &revoked[..revoked.len() - 1], if revoked.ends_with('a') { 'b' } else { 'a' });
         let opened = owner.client.post("/v1/runs", &json!({"agent": "matrix"})).await?;
         let (run, ended) = (text(&opened, "id")?, owner.client.post("/v1/runs", &json!({"agent": "ended"})).await?);
@@ -241,6 +254,7 @@ impl Stage {
             (Subject::Tool, TOOL.to_owned()),
             (Subject::Credential, credential),
             (Subject::Grant, grant),
+            (Subject::Hook, text(&hook, "id")?),
             (Subject::Token, token),
             (Subject::Tenant, spare.id.clone()),
             (Subject::Package, digest),
@@ -258,6 +272,7 @@ impl Stage {
             ],
             echo: built.bundle("echo")?,
             checkpoint,
+            hook_secret: text(&hook, "text")?,
             document: server.public().get("/openapi.json").await?.json(),
             server,
             owner,
@@ -328,6 +343,8 @@ impl Stage {
             "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),
             "open_run" => json!({"agent": "matrix"}),
             "resume_run" => self.checkpoint.clone(),
+            "make_hook" => json!({"label": "another", "heartbeat_s": 60}),
+            "receive_event" => json!({"type": "ping"}),
             "create_tenant" => json!({"name": "newcomer"}),
             _ => Value::Null,
         }
@@ -336,7 +353,7 @@ impl Stage {
     /// All that the owner and the operator can list: what a refusal must not change.
     async fn state(&self) -> anyhow::Result<Vec<Value>> {
         let mut state = Vec::new();
-        for path in ["/v1/credentials", "/v1/grants", "/v1/tokens", "/v1/runs"] {
+        for path in ["/v1/credentials", "/v1/grants", "/v1/hooks", "/v1/tokens", "/v1/runs"] {
             state.push(good(self.owner.client.get(path).await?)?);
         }
         for path in ["/v1/tenants", "/v1/packages"] {
@@ -486,6 +503,16 @@ async fn who_may_ask_is_answered(stage: &Stage) -> anyhow::Result<()> {
             Operator => vec![stage.server.operator()],
             Anybody if row.is_on_public() => vec![stage.server.public(), stage.server.admin()],
             Anybody => vec![stage.server.admin()],
+            Signed => {
+                let (hook, body) = (&stage.ids[&row.subject], stage.body(row));
+                let client = stage.server.public();
+                let answer = send_event(&client, hook, &stage.hook_secret, "msg_matrix", &body).await?;
+                assert_eq!(answer.status, row.right, "{}: {}", row.name, answer.text());
+                stage.assert_documented(row, &answer)?;
+                let missing = send_event(&client, &missing(hook), &stage.hook_secret, "msg_matrix", &body).await?;
+                assert_eq!(missing.status, row.stranger, "{}: {}", row.name, missing.text());
+                continue;
+            }
         };
         for client in clients {
             if row.subject != Subject::Nothing {

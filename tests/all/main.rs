@@ -16,6 +16,7 @@ mod ledger;
 mod lifecycle;
 mod peers;
 mod promises;
+mod push;
 mod real_upstreams;
 mod runs;
 mod scrubbing;

@@ -4,6 +4,7 @@
 
 mod authority;
 mod client;
+mod event;
 mod forms;
 mod kept;
 mod names;
@@ -25,6 +26,8 @@ mod wire;
 pub use authority::Authority;
 pub use client::Answer;
 pub use client::Client;
+pub use event::send_event;
+pub use event::send_event_at;
 pub use forms::Form;
 pub use forms::Traces;
 pub use forms::forms;

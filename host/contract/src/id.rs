@@ -114,6 +114,10 @@ opaque_id!(
     TokenId, "tok"
 );
 opaque_id!(
+    /// A hook: where a source outside says that something changed.
+    HookId, "hook"
+);
+opaque_id!(
     /// A run.
     RunId, "run"
 );

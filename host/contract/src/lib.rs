@@ -27,6 +27,7 @@ pub use id::CallId;
 pub use id::CredentialId;
 pub use id::DispatchId;
 pub use id::GrantId;
+pub use id::HookId;
 pub use id::IdMalformed;
 pub use id::RunId;
 pub use id::TenantId;

@@ -14,6 +14,7 @@ mod credentials;
 mod dispatch;
 mod explain;
 mod grants;
+mod hooks;
 mod idempotency;
 mod mint;
 mod open;
@@ -26,6 +27,7 @@ mod schemas;
 mod tenants;
 mod tokens;
 mod views;
+mod watches;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,6 +57,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 // The public interface is:
 pub use call::Answer;
 pub use counters::Counters;
+pub use hooks::HookView;
+pub use hooks::Invalidated;
+pub use hooks::NewHook;
+pub use hooks::Received;
 pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
 pub use keybearer_ledger::Durability;
@@ -100,6 +106,7 @@ pub struct Executor {
     pub(crate) catalogue: catalogue::Catalogue,
     pub(crate) quotas: Quotas,
     pub(crate) mints: keybearer_sources::Mints,
+    pub(crate) watches: watches::Watches,
     pub(crate) counters: counters::Counting,
     pub(crate) ceilings: Limits,
     pub(crate) signers: Signers,
@@ -177,6 +184,16 @@ impl Executor {
     #[must_use]
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// The chores of every second, until the executor shuts down.
+    pub async fn upkeep(self: Arc<Self>) {
+        let mut seconds = tokio::time::interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.stopping.load(Ordering::Acquire) {
+            seconds.tick().await;
+            self.look_at_watches();
+        }
     }
 
     /// Takes no new calls, waits for the running ones at most `grace`, cuts off what is left, and records that it

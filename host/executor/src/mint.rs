@@ -37,7 +37,7 @@ impl Executor {
     /// Sees to it that a fresh value is there for what was selected.
     pub(crate) async fn mint(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
-        let wanted = Wanted { facts, record: &record, selected, deadline };
+        let wanted = Wanted { facts, record: &record, selected, watched: self.is_watched(&facts.tenant), deadline };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
             MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
             MintFault::Stale => Stopped::Refused(Refusal::Stale),

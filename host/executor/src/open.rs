@@ -43,6 +43,7 @@ use crate::counters::Counting;
 use crate::rows::RowCeilings;
 use crate::rows::Rows;
 use crate::runs::LiveRuns;
+use crate::watches::Watches;
 
 /// How an executor is set up.
 pub struct ExecutorConfig {
@@ -209,6 +210,7 @@ impl Executor {
             sandbox,
             quotas,
             mints: keybearer_sources::Mints::new(),
+            watches: Watches::default(),
             counters: Counting::default(),
             ceilings: config.ceilings,
             signers: config.signers,

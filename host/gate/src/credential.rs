@@ -122,6 +122,19 @@ impl CredentialKind {
         !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query)
     }
 
+    /// Whether its source may come to hold another value without telling: what was fetched is used for a short time
+    /// only, unless something watches.
+    #[must_use]
+    pub fn changes_unseen(&self) -> bool {
+        false
+    }
+
+    /// Whether its value comes from the place that this reference names, as its source writes it.
+    #[must_use]
+    pub fn is_fetched_from(&self, _reference: &str) -> bool {
+        false
+    }
+
     /// Whether this kind of credential fits that placement.
     #[must_use]
     pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {

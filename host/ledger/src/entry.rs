@@ -212,6 +212,7 @@ pub(crate) fn raised_epoch(act: &Act) -> Option<(CredentialId, u64)> {
             | ActKind::CredentialRotated
             | ActKind::CredentialRolledBack
             | ActKind::CredentialRevoked
+            | ActKind::CredentialInvalidated
             | ActKind::VersionDestroyed
     );
     act.tenant.as_ref().filter(|_| of_credential)?;

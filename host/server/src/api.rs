@@ -7,6 +7,7 @@ pub(crate) mod calls;
 pub(crate) mod credentials;
 pub(crate) mod grants;
 pub(crate) mod health;
+mod hooks;
 pub(crate) mod input;
 pub(crate) mod msgpack;
 pub(crate) mod openapi;
@@ -117,7 +118,7 @@ async fn handle(app: &Arc<App>, found: Found, peer: &Peer, request: Request<Inco
     };
     let (head, body) = request.into_parts();
     match route.handler {
-        Handler::Open(handler) => {
+        Handler::Open(handler) | Handler::Signed(handler) => {
             let input = Input::new(head, body, parameters);
             check_query(route, &input, None)?;
             handler(Arc::clone(app), input).await

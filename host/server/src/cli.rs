@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod credential;
 mod doctor;
 mod grant;
+mod hook;
 mod init;
 mod ledger;
 mod operator;
@@ -90,6 +91,9 @@ enum Command {
     /// Grants (tenant)
     #[command(subcommand)]
     Grant(grant::Grant),
+    /// Hooks: where sources outside say that something changed (tenant)
+    #[command(subcommand)]
+    Hook(hook::Hook),
     /// Packages of tools: write, build, check, pack, sign; publish and list
     #[command(subcommand)]
     Tool(Box<tool::Tool>),
@@ -148,6 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(token) => on_runtime(token.run(&global, &output))?,
         Command::Credential(credential) => on_runtime(credential.run(&global, &output))?,
         Command::Grant(grant) => on_runtime(grant.run(&global, &output))?,
+        Command::Hook(hook) => on_runtime(hook.run(&global, &output))?,
         Command::Tool(tool) => return on_runtime(tool.run(&global, &output)),
         Command::Operator(operator) => on_runtime(operator.run(&global, &output))?,
     }

@@ -90,20 +90,20 @@ impl Metrics {
     }
 
     /// The numbers as OpenMetrics text, with those of the executor.
-    pub(crate) fn text(&self, counters: &Counters, ready: bool) -> String {
+    pub(crate) fn text(&self, counters: &Counters, ready: bool, hooks: (u64, u64)) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::warn!("the metrics could not be written");
         }
         let own = text.trim_end().strip_suffix("# EOF").map(str::len);
         text.truncate(own.unwrap_or(text.len()));
-        write_counters(&mut text, counters, ready);
+        write_counters(&mut text, counters, ready, hooks);
         text.push_str("# EOF\n");
         text
     }
 }
 
-fn write_counters(text: &mut String, counters: &Counters, ready: bool) {
+fn write_counters(text: &mut String, counters: &Counters, ready: bool, (live, silent): (u64, u64)) {
     let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
         let name = format!("keybearer_{name}");
         // Writing to a string does not fail.
@@ -129,6 +129,8 @@ fn write_counters(text: &mut String, counters: &Counters, ready: bool) {
         &[(String::new(), counters.reflected)],
     );
     family("calls_running", "gauge", "Calls that run now", &[(String::new(), counters.calls_running)]);
+    let hooks = [("{state=\"live\"}".to_owned(), live), ("{state=\"silent\"}".to_owned(), silent)];
+    family("hooks", "gauge", "Hooks that promised to be heard of", &hooks);
     family("ready", "gauge", "Whether calls can be taken", &[(String::new(), u64::from(ready))]);
 }
 
@@ -141,13 +143,13 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("submit_call", StatusCode::OK, Duration::from_millis(3));
         metrics.answered("none", StatusCode::NOT_FOUND, Duration::ZERO);
-        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true);
+        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true, (1, 2));
         assert!(text.ends_with("keybearer_ready 1\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
         assert!(text.contains("keybearer_http_requests_total{route=\"submit_call\",class=\"2xx\"} 1"), "{text}");
         assert!(text.contains("keybearer_calls_total{outcome=\"succeeded\"} 7"), "{text}");
         for line in text.lines().filter(|line| line.contains('{')) {
             let label = line.split(['{', '=']).nth(1).expect("a label");
-            assert!(["route", "outcome", "le"].contains(&label), "{line}");
+            assert!(["route", "outcome", "state", "le"].contains(&label), "{line}");
         }
     }
 }

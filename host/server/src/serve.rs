@@ -63,6 +63,7 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
         metrics: Metrics::new(),
     });
 
+    let upkeep = tokio::spawn(Arc::clone(&executor).upkeep());
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let mut stops = Stops::new()?;
     let serving = tokio::spawn(public.serve(Arc::clone(&app), stop_public.clone()));
@@ -77,6 +78,7 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
         () = executor.shutdown(config.grace) => {}
         () = stops.first(&app.verifiers) => tracing::warn!("told to stop twice: not waiting for running calls"),
     }
+    upkeep.abort();
     stop_admin.cancel();
     let closing = async { tokio::join!(serving, administering) };
     if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {

@@ -13,6 +13,7 @@ mod way;
 // The public interface is:
 pub use mint::MintFault;
 pub use mint::Mints;
+pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
 pub use way::Transport;
 pub use way::undo;

@@ -64,9 +64,14 @@ pub struct Wanted<'call> {
     pub record: &'call CredentialRecord,
     /// The version and epoch that it is to be fetched or minted with.
     pub selected: &'call Selected,
+    /// Whether a change at the source would be told. If not, what may change unseen is used for a short time only.
+    pub watched: bool,
     /// When the call gives up.
     pub deadline: Instant,
 }
+
+/// For how long a fetched value is used at most, in seconds, while its source may have changed unseen.
+pub const UNWATCHED_S: u64 = 30;
 
 /// For how long a failure is the answer to everyone who asks.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
@@ -201,6 +206,10 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
             return Err(MintFault::Stale);
         }
     };
+    let mut yielded = yielded;
+    if record.kind.changes_unseen() && !wanted.watched {
+        yielded.use_max_s = Some(yielded.use_max_s.unwrap_or(u64::MAX).min(UNWATCHED_S));
+    }
     let to_undo = strongbox.undo_of(selected, way.vessel(), &yielded, facts);
     match strongbox.keep(selected, way.vessel(), yielded, facts, UnixMillis::now()) {
         Ok(_) => Ok(()),

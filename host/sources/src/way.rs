@@ -59,7 +59,7 @@ impl<'mint, T: Transport> Way<'mint, T> {
 
     /// Sends one request and reads its answer.
     pub(crate) async fn ask(&mut self, exchange: Exchange) -> Result<Told, MintFault> {
-        let Wanted { facts, record, selected, deadline } = self.wanted;
+        let Wanted { facts, record, selected, deadline, .. } = self.wanted;
         let shape = exchange.answer.clone();
         let request = clear_exchange(facts, record, exchange).map_err(MintFault::NotCleared)?;
         let deadline = deadline.min(Instant::now() + EXCHANGE_MAX);

@@ -127,6 +127,20 @@ impl Store {
         })
     }
 
+    /// Raises the epoch of a credential whose source has something newer; its versions stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the epoch is not higher than the one that stands;
+    /// [`StoreError::NotFound`].
+    pub fn touch_credential(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        epoch: u64,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| raise_epoch(record, epoch))
+    }
+
     /// Revokes a credential for good, and its current version with it. Once more raises the epoch only.
     ///
     /// # Errors

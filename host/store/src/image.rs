@@ -1,12 +1,13 @@
 //! The image of the tables in memory: what the way of a call asks. What belongs to a tenant hangs
 //! below the tenant, so that a look-up that does not begin with it cannot be written (threats T04,
-//! T07). Tokens, API's and runs', are the exception: a token is what tells the tenant.
+//! T07). Tokens, API's and runs', and hooks are the exception: they are what tells the tenant.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
+use keybearer_contract::HookId;
 use keybearer_contract::PackageName;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
@@ -15,6 +16,7 @@ use keybearer_contract::TokenId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Grant;
+use keybearer_gate::HookRecord;
 use keybearer_gate::RunRecord;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantRecord;
@@ -36,6 +38,7 @@ pub(crate) struct Image {
     pub(crate) tokens: HashMap<TokenId, Arc<TokenRecord>>,
     /// Whose run it is: for its token alone.
     run_owners: HashMap<RunId, TenantId>,
+    pub(crate) hooks: HashMap<HookId, Arc<HookRecord>>,
     pub(crate) packages: Packages,
 }
 
@@ -93,6 +96,7 @@ impl Image {
             self.names.remove(&tenant.record.name);
             self.tokens.retain(|_, token| token.tenant != *id);
             self.run_owners.retain(|_, owner| owner != id);
+            self.hooks.retain(|_, hook| hook.tenant != *id);
         }
     }
 
@@ -183,6 +187,13 @@ impl Image {
         each(connection, "SELECT record FROM tokens", |row| {
             let token: TokenRecord = record(row, "tokens")?;
             image.tokens.insert(token.id.clone(), Arc::new(token));
+            Ok(())
+        })?;
+        each(connection, "SELECT record FROM hooks", |row| {
+            let hook: HookRecord = record(row, "hooks")?;
+            if image.tenants.contains_key(&hook.tenant) {
+                image.hooks.insert(hook.id.clone(), Arc::new(hook));
+            }
             Ok(())
         })?;
         image.load_credentials(connection)?;

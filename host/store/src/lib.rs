@@ -13,6 +13,7 @@ mod credentials;
 mod error;
 mod grants;
 mod guard;
+mod hooks;
 mod idempotency;
 mod image;
 mod packages;

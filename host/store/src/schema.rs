@@ -108,6 +108,14 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (tenant, id)
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    CREATE TABLE hooks (
+        tenant TEXT NOT NULL REFERENCES tenants (tenant),
+        id     TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+"#,
 ];
 
 /// The schema that this build writes.

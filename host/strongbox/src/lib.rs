@@ -25,6 +25,7 @@ mod seal;
 mod secret;
 mod strongbox;
 mod vessel;
+mod webhook;
 
 #[cfg(test)]
 mod fixture;
@@ -67,3 +68,4 @@ pub use scrub::scrub_text;
 pub use seal::SealBroken;
 pub use strongbox::Strongbox;
 pub use vessel::Vessel;
+pub use webhook::Webhook;

@@ -1,5 +1,5 @@
 //! A secret value while it is open. This file says what a secret *cannot* do; what may be done with
-//! one is in `accept`, `seal`, `place` and `scrub`, the only files that call [`Secret::expose`].
+//! one is in the files that call [`Secret::expose`], each of which says what for.
 
 use zeroize::Zeroize;
 

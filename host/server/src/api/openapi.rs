@@ -82,6 +82,7 @@ pub(crate) fn document() -> Value {
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer", "description": "An API token (`kb_…`), a run's token (`kbr_…`) or a JWT of a configured issuer." },
                 "certificate": { "type": "mutualTLS", "description": "A client certificate whose SPIFFE id is configured; without an Authorization header." },
+                "signature": { "type": "apiKey", "in": "header", "name": "webhook-signature", "description": "Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, by the hook's secret." },
                 "operatorToken": { "type": "http", "scheme": "bearer", "description": "The operator's token (`kbop_…`), on the admin listener." },
             },
         },
@@ -100,6 +101,7 @@ fn operation(route: &Route, schemas: &mut BTreeMap<String, Value>) -> Value {
     );
     let (security, listener) = match route.handler {
         Handler::Open(_) => (json!([]), "both"),
+        Handler::Signed(_) => (json!([{ "signature": [] }]), "public"),
         Handler::Tenant(_) => (json!([{ "token": [] }, { "certificate": [] }]), "public"),
         Handler::Operator(_) => (json!([{ "operatorToken": [] }]), "admin"),
     };

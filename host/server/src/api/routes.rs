@@ -17,6 +17,7 @@ use crate::api::calls;
 use crate::api::credentials;
 use crate::api::grants;
 use crate::api::health;
+use crate::api::hooks;
 use crate::api::input::Input;
 use crate::api::openapi;
 use crate::api::openapi::Body;
@@ -36,6 +37,8 @@ pub(crate) type Outcome = Pin<Box<dyn Future<Output = Result<Reply, Problem>> + 
 pub(crate) enum Handler {
     /// Anybody who reaches the listener.
     Open(fn(Arc<App>, Input) -> Outcome),
+    /// Whoever reaches the public listener with a request that proves itself, by a signature over it.
+    Signed(fn(Arc<App>, Input) -> Outcome),
     /// A verified principal of a tenant.
     Tenant(fn(Arc<App>, TenantContext, Input) -> Outcome),
     /// The operator.
@@ -68,6 +71,12 @@ macro_rules! tenant {
 macro_rules! operator {
     ($handler:path) => {
         Handler::Operator(|app, context, input| Box::pin($handler(app, context, input)))
+    };
+}
+
+macro_rules! signed {
+    ($handler:path) => {
+        Handler::Signed(|app, input| Box::pin($handler(app, input)))
     };
 }
 
@@ -166,6 +175,14 @@ routes! {
         tenant!(tokens::list), TOKENS, &[], NO_BODY => 200 many::<executor::TokenView>();
     POST "/v1/tokens/{id}/revoke" revoke_token "Revokes an API token.",
         tenant!(tokens::revoke), TOKENS, &[], NO_BODY => 200 one::<executor::TokenView>();
+    POST "/v1/hooks" make_hook "Makes a hook: where a source outside says that something changed. Its secret is shown this once.",
+        tenant!(hooks::make), CREDENTIALS, &[], one::<executor::NewHook>() => 201 one::<hooks::MadeBody>();
+    GET "/v1/hooks" list_hooks "Lists the tenant's hooks, without their secrets.",
+        tenant!(hooks::list), CREDENTIALS, &[], NO_BODY => 200 many::<executor::HookView>();
+    DELETE "/v1/hooks/{id}" remove_hook "Removes a hook: what it sends is refused.",
+        tenant!(hooks::remove), CREDENTIALS, &[], NO_BODY => 204 NO_BODY;
+    POST "/v1/hooks/{id}/events" receive_event "Takes an event that the hook's secret signed (Standard Webhooks): what it names is fetched anew. Answers when no request carries the old value any more.",
+        signed!(hooks::receive), None, &[], Body::Document => 200 one::<executor::Invalidated>();
     POST "/v1/tenants" create_tenant "Makes a tenant.",
         operator!(tenants::create), None, &[], one::<executor::NewTenant>() => 201 one::<executor::TenantView>();
     GET "/v1/tenants" list_tenants "Lists the tenants.",
@@ -202,7 +219,7 @@ impl Route {
     /// Whether this listener has the route.
     pub(crate) fn is_on(&self, side: Side) -> bool {
         match (self.handler, side) {
-            (Handler::Tenant(_), Side::Public) | (Handler::Operator(_), Side::Admin) => true,
+            (Handler::Tenant(_) | Handler::Signed(_), Side::Public) | (Handler::Operator(_), Side::Admin) => true,
             (Handler::Open(_), Side::Admin) => true,
             (Handler::Open(_), Side::Public) => self.path == "/openapi.json",
             _ => false,
@@ -289,14 +306,9 @@ mod tests {
     #[test]
     fn h14_the_operators_routes_are_not_on_the_public_listener() {
         for route in ROUTES {
-            let open = route.name == "openapi";
-            assert_eq!(
-                route.is_on(Side::Public),
-                matches!(route.handler, Handler::Tenant(_)) || open,
-                "{}",
-                route.name
-            );
-            assert_eq!(route.is_on(Side::Admin), !matches!(route.handler, Handler::Tenant(_)), "{}", route.name);
+            let publics = matches!(route.handler, Handler::Tenant(_) | Handler::Signed(_));
+            assert_eq!(route.is_on(Side::Public), publics || route.name == "openapi", "{}", route.name);
+            assert_eq!(route.is_on(Side::Admin), !publics, "{}", route.name);
             assert_eq!(route.scope.is_some(), matches!(route.handler, Handler::Tenant(_)), "{}", route.name);
         }
     }

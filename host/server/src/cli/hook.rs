@@ -1,0 +1,68 @@
+//! `keybearer hook`: where sources outside say that something changed. A hook's secret is written to a file
+//! that only its owner can read, or to stdout, once.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::cli::output::Output;
+use crate::cli::target;
+use crate::files;
+
+#[derive(Subcommand)]
+pub(crate) enum Hook {
+    /// Make a hook; its secret is shown this once
+    Make {
+        /// What people call it
+        #[arg(long)]
+        label: String,
+        /// How often it promises to be heard of, in seconds; while it is silent, fetched values are short-lived
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        heartbeat: u32,
+        /// Write the secret into this new file, mode 0600, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// List the tenant's hooks
+    List,
+    /// Remove a hook: what it sends is refused
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+const COLUMNS: &[&str] = &["id", "label", "heartbeat_s", "live"];
+
+impl Hook {
+    pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        let client = global.tenant()?;
+        match self {
+            Self::Make { label, heartbeat, out } => {
+                let mut answer = client.post("/v1/hooks", &json!({ "label": label, "heartbeat_s": heartbeat })).await?;
+                let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
+                match out {
+                    Some(path) => {
+                        files::write_secret(path, text.as_bytes())?;
+                        if let Some(members) = answer.as_object_mut() {
+                            members.remove("text");
+                        }
+                        let id = answer["id"].as_str().unwrap_or("-");
+                        let place = path.display();
+                        output.say(&format!("events go to /v1/hooks/{id}/events; the secret is in {place}"), &answer);
+                    }
+                    None => output.say(&text, &answer),
+                }
+            }
+            Self::List => output.show(&client.get("/v1/hooks").await?, COLUMNS),
+            Self::Remove { id } => {
+                client.delete(&format!("/v1/hooks/{}", target::segment(id)?)).await?;
+                output.say(&format!("{id} is removed"), &json!({ "id": id }));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! Push: a source outside says, signed, that something changed, and the next dispatch fetches anew. Whoever
+//! cannot sign, signs too late or says it twice changes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use keybearer_tests::Answer;
+use keybearer_tests::Authority;
+use keybearer_tests::Built;
+use keybearer_tests::Recorded;
+use keybearer_tests::Reply;
+use keybearer_tests::Server;
+use keybearer_tests::ServerOptions;
+use keybearer_tests::Tenant;
+use keybearer_tests::Upstream;
+use keybearer_tests::canary;
+use keybearer_tests::send_event;
+use keybearer_tests::send_event_at;
+use serde_json::Value;
+use serde_json::json;
+
+struct Stage {
+    server: Server,
+    tenant: Tenant,
+    login: Upstream,
+    _site: Upstream,
+    credential: String,
+    hook: String,
+    secret: String,
+}
+
+/// A tenant with a recipe and a hook.
+async fn stage(heartbeat_s: u32) -> anyhow::Result<Stage> {
+    let (built, authority) = (Built::find()?, Authority::new()?);
+    let minted = Arc::new(AtomicUsize::new(0));
+    let login = Upstream::start(&authority, &["login.example.com"], move |_| {
+        let token = format!("{}-{}", canary("minted-"), minted.fetch_add(1, Ordering::SeqCst));
+        async move { Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600})) }
+    })
+    .await?;
+    let site = Upstream::start(&authority, &["httpbin.org"], |_: Recorded| async move { Reply::json(200, &json!({})) })
+        .await?;
+    let options = ServerOptions::default().pin("httpbin.org", &site).pin("login.example.com", &login);
+    let server = Server::start(&built, &authority, options)?;
+    server.publish("http-get").await?;
+    let tenant = server.tenant("acme").await?;
+    let kind = json!({
+        "kind": "oauth_client_credentials", "token_url": "https://login.example.com/token", "client_id": "acme",
+    });
+    let grant = json!({"package": "http-get", "slot": "site"});
+    let (credential, _) = tenant.grant_as(kind, &canary("client-secret-"), grant).await?;
+    let made = tenant.client.post("/v1/hooks", &json!({"label": "ci", "heartbeat_s": heartbeat_s})).await?;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let member = |name: &str| made.json()[name].as_str().unwrap_or_default().to_owned();
+    let (hook, secret) = (member("id"), member("text"));
+    Ok(Stage { server, tenant, login, _site: site, credential, hook, secret })
+}
+
+impl Stage {
+    /// Calls, and says how often a token was minted so far.
+    async fn minted_after_a_call(&self) -> anyhow::Result<usize> {
+        let answer = self.tenant.call("http-get.get", json!({"path": "/x"})).await?;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        Ok(self.login.recorded().len())
+    }
+
+    fn changed(&self) -> Value {
+        json!({"type": "credential.changed", "data": {"credential": self.credential}})
+    }
+
+    async fn send(&self, id: &str, body: &Value) -> anyhow::Result<Answer> {
+        send_event(&self.server.public(), &self.hook, &self.secret, id, body).await
+    }
+}
+
+fn invalidated(answer: &Answer) -> u64 {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["invalidated"].as_u64().unwrap_or(u64::MAX)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r03_an_event_makes_the_next_dispatch_fetch_anew_and_is_taken_once() -> anyhow::Result<()> {
+    // If this failed, a value that was changed at its source would go on being used until it ends by itself.
+    let stage = stage(0).await?;
+    assert_eq!(stage.minted_after_a_call().await?, 1);
+    assert_eq!(stage.minted_after_a_call().await?, 1, "a value that is good is used again");
+    assert_eq!(invalidated(&stage.send("msg_1", &stage.changed()).await?), 1);
+    assert_eq!(stage.minted_after_a_call().await?, 2);
+    assert_eq!(invalidated(&stage.send("msg_1", &stage.changed()).await?), 0, "the same event again");
+    assert_eq!(stage.minted_after_a_call().await?, 2);
+    assert_eq!(invalidated(&stage.send("msg_2", &stage.changed()).await?), 1, "another event");
+    assert_eq!(stage.minted_after_a_call().await?, 3);
+    let unknown = json!({"type": "credential.changed", "data": {"reference": "not/ours"}});
+    assert_eq!(invalidated(&stage.send("msg_3", &unknown).await?), 0);
+    let ledger = stage.server.ledger()?;
+    let acts: Vec<_> = ledger.iter().filter(|record| record["what"] == "credential_invalidated").collect();
+    assert_eq!(acts.len(), 2);
+    let principal = acts[0]["principal"].as_str().unwrap_or_default();
+    assert_eq!((principal, acts[0]["epoch"].as_u64()), (format!("hook:{}", stage.hook).as_str(), Some(2)));
+    assert!(!format!("{ledger:?}{}", stage.server.log()).contains(stage.secret.trim_start_matches("whsec_")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_t07_whoever_cannot_sign_now_for_this_hook_changes_nothing() -> anyhow::Result<()> {
+    // If this failed, anybody who knows an address could make a tenant's credentials be fetched over and over.
+    let stage = stage(0).await?;
+    assert_eq!(stage.minted_after_a_call().await?, 1);
+    let public = stage.server.public();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let other = stage.server.tenant("other").await?;
+    let made = other.client.post("/v1/hooks", &json!({"label": "theirs"})).await?.json();
+    let (theirs, their_secret) = (made["id"].as_str().unwrap_or("?"), made["text"].as_str().unwrap_or("?"));
+    let body = stage.changed();
+    let missing = format!("hook_{}", "a".repeat(26));
+    let refusals = [
+        send_event(&public, &stage.hook, their_secret, "msg_1", &body).await?,
+        send_event(&public, &missing, &stage.secret, "msg_1", &body).await?,
+        send_event(&public, "nothing", &stage.secret, "msg_1", &body).await?,
+        send_event(&public, &stage.hook, &stage.secret, "", &body).await?,
+        send_event_at(&public, &stage.hook, &stage.secret, "msg_1", now - 600, &body).await?,
+        send_event_at(&public, &stage.hook, &stage.secret, "msg_1", now + 600, &body).await?,
+    ];
+    for refused in &refusals {
+        assert_eq!((refused.status, &refused.body), (401, &refusals[0].body));
+    }
+    // Well signed, of another tenant's hook: this tenant's credential is not there.
+    let foreign = send_event(&public, theirs, their_secret, "msg_1", &body).await?;
+    assert_eq!(invalidated(&foreign), 0);
+    for (id, body) in [("msg_2", json!([])), ("msg_3", json!({"type": "unheard of"}))] {
+        assert_eq!(stage.send(id, &body).await?.code(), "malformed_body");
+    }
+    assert_eq!(stage.minted_after_a_call().await?, 1);
+    let removed = stage.tenant.client.send("DELETE", &format!("/v1/hooks/{}", stage.hook), &[], Vec::new()).await?;
+    assert_eq!(removed.status, 204);
+    assert_eq!(stage.send("msg_4", &stage.changed()).await?.status, 401);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyhow::Result<()> {
+    // If this failed, a broken subscription would look like a source that never changes.
+    let stage = stage(3600).await?;
+    let admin = stage.server.admin();
+    let seen = async |live: u64, silent: u64| -> anyhow::Result<bool> {
+        let (ready, metrics) = (admin.get("/readyz").await?, admin.get("/metrics").await?.text());
+        assert_eq!(ready.status, 200, "calls are taken all the same");
+        Ok(ready.text().contains("silent") == (silent > 0)
+            && metrics.contains(&format!("keybearer_hooks{{state=\"live\"}} {live}\n"))
+            && metrics.contains(&format!("keybearer_hooks{{state=\"silent\"}} {silent}\n")))
+    };
+    assert!(seen(0, 1).await?, "nothing was heard yet");
+    assert_eq!(invalidated(&stage.send("msg_1", &json!({"type": "ping"})).await?), 0);
+    assert!(seen(1, 0).await?);
+    let listed = stage.tenant.client.get("/v1/hooks").await?.json();
+    assert_eq!(listed["items"][0]["live"], true, "{listed}");
+    Ok(())
+}
