@@ -18,6 +18,7 @@ mod hooks;
 mod idempotency;
 mod mint;
 mod open;
+mod orphans;
 mod overlaps;
 mod packages;
 mod revocation;
@@ -107,6 +108,7 @@ pub struct Executor {
     pub(crate) quotas: Quotas,
     pub(crate) mints: keybearer_sources::Mints,
     pub(crate) watches: watches::Watches,
+    pub(crate) orphans: Arc<orphans::Orphans>,
     pub(crate) counters: counters::Counting,
     pub(crate) ceilings: Limits,
     pub(crate) signers: Signers,

@@ -53,6 +53,10 @@ impl Executor {
 pub(crate) struct Way<'executor>(pub(crate) &'executor Executor);
 
 impl Transport for Way<'_> {
+    async fn note(&self, facts: &Facts, selected: &Selected, reference: &str, life_s: u64) -> Result<(), MintFault> {
+        self.0.note_orphan(facts, selected, reference, life_s).await
+    }
+
     async fn exchange(
         &self,
         cleared: Cleared,
@@ -137,7 +141,9 @@ impl Executor {
     async fn give_back_at_once(&self, undos: Vec<Undo>) -> u64 {
         use futures_util::StreamExt as _;
         let given = futures_util::stream::iter(undos).map(|undo| async move {
-            match keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await {
+            let undone = keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await;
+            self.settle_orphan(&undo, undone.is_ok()).await;
+            match undone {
                 Ok(()) => 1,
                 Err(fault) => {
                     let (tenant, credential) = (undo.selected.tenant(), undo.selected.credential());

@@ -211,6 +211,7 @@ impl Executor {
             quotas,
             mints: keybearer_sources::Mints::new(),
             watches: Watches::default(),
+            orphans: Arc::default(),
             counters: Counting::default(),
             ceilings: config.ceilings,
             signers: config.signers,
@@ -232,6 +233,7 @@ impl Executor {
         }
         executor.watch_overlaps();
         executor.take_up_runs();
+        executor.reap_orphans();
         Ok(executor)
     }
 }

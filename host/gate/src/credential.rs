@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::RecipeRefused;
 use crate::Target;
+use crate::VaultDatabase;
 use crate::VaultKv;
 
 /// Bytes sealed by the strongbox. Opaque everywhere else.
@@ -36,6 +37,8 @@ pub enum CredentialKind {
     OauthClientCredentials(OauthClient),
     /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
     VaultKv(VaultKv),
+    /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
+    VaultDatabase(VaultDatabase),
 }
 
 /// What a stored value looks like.
@@ -88,6 +91,7 @@ impl CredentialKind {
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
             Self::VaultKv(recipe) => recipe.yields,
+            Self::VaultDatabase(recipe) => recipe.yields,
         }
     }
 
@@ -103,6 +107,7 @@ impl CredentialKind {
             }
             Self::OauthClientCredentials(_) => Ok(()),
             Self::VaultKv(recipe) => recipe.check(),
+            Self::VaultDatabase(recipe) => recipe.server.check(),
         }
     }
 
@@ -111,7 +116,9 @@ impl CredentialKind {
     pub fn stored(&self) -> StoredForm {
         match self {
             Self::Basic => StoredForm::Pair,
-            Self::VaultKv(recipe) => recipe.server.login.stored(),
+            Self::VaultKv(VaultKv { server, .. }) | Self::VaultDatabase(VaultDatabase { server, .. }) => {
+                server.login.stored()
+            }
             Self::Bearer | Self::Header | Self::Query | Self::OauthClientCredentials(_) => StoredForm::Text,
         }
     }

@@ -3,6 +3,7 @@
 
 mod vault;
 
+pub use vault::VaultDatabase;
 pub use vault::VaultKv;
 pub use vault::VaultLogin;
 pub use vault::VaultPath;

@@ -15,5 +15,6 @@ pub use mint::MintFault;
 pub use mint::Mints;
 pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
+pub use mint::reap;
 pub use way::Transport;
 pub use way::undo;

@@ -201,6 +201,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     let yielded = match &record.kind {
         CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
+        CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
         CredentialKind::Bearer | CredentialKind::Basic | CredentialKind::Header | CredentialKind::Query => {
             return Err(MintFault::Stale);
@@ -211,19 +212,47 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         yielded.use_max_s = Some(yielded.use_max_s.unwrap_or(u64::MAX).min(UNWATCHED_S));
     }
     let to_undo = strongbox.undo_of(selected, way.vessel(), &yielded, facts);
-    match strongbox.keep(selected, way.vessel(), yielded, facts, UnixMillis::now()) {
-        Ok(_) => Ok(()),
-        Err(refused) => {
-            if let Some(undo) = to_undo
-                && let Err(fault) = crate::undo(&undo, strongbox, transport).await
-            {
-                tracing::warn!(%fault, "what was minted in vain was not given back: it ends by itself");
-            }
-            Err(match refused {
-                KeepRefused::Stale => MintFault::Stale,
-                refused => MintFault::Unusable(refused),
-            })
+    let noted = match &yielded.orphan {
+        Some(reference) => {
+            let life_s = yielded.life_s.unwrap_or(ORPHAN_LIFE_S);
+            transport.note(facts, selected, reference, life_s).await
         }
+        None => Ok(()),
+    };
+    let kept = noted.and_then(|()| {
+        let kept = strongbox.keep(selected, way.vessel(), yielded, facts, UnixMillis::now());
+        kept.map(drop).map_err(|refused| match refused {
+            KeepRefused::Stale => MintFault::Stale,
+            refused => MintFault::Unusable(refused),
+        })
+    });
+    if kept.is_err()
+        && let Some(undo) = to_undo
+        && let Err(fault) = crate::undo(&undo, strongbox, transport).await
+    {
+        tracing::warn!(%fault, "what was minted in vain was not given back: it ends by itself");
+    }
+    kept
+}
+
+/// For what its issuer names no life of.
+const ORPHAN_LIFE_S: u64 = 24 * 3_600;
+
+/// Gives back what an earlier process minted and left behind.
+///
+/// # Errors
+/// [`MintFault`]: its issuer still takes it.
+pub async fn reap(
+    wanted: Wanted<'_>,
+    reference: &str,
+    strongbox: &Strongbox,
+    transport: &impl Transport,
+) -> Result<(), MintFault> {
+    let mut way = Way::new(wanted, strongbox, transport);
+    match &wanted.record.kind {
+        CredentialKind::VaultDatabase(recipe) => vault::revoke(&recipe.server, reference, &mut way).await,
+        // No other recipe leaves a reference.
+        _ => Ok(()),
     }
 }
 

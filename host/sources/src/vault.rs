@@ -11,9 +11,11 @@ use keybearer_gate::Field;
 use keybearer_gate::Ingredient;
 use keybearer_gate::NotCanonical;
 use keybearer_gate::Refusal;
+use keybearer_gate::VaultDatabase;
 use keybearer_gate::VaultKv;
 use keybearer_gate::VaultLogin;
 use keybearer_gate::VaultServer;
+use keybearer_gate::Yields;
 use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::Told;
 use keybearer_strongbox::Yield;
@@ -24,6 +26,9 @@ use crate::way::Way;
 
 /// The name under which a login's token is held.
 const TOKEN: &str = "login_token";
+
+/// The field that carries it.
+const TOKEN_HEADER: &str = "x-vault-token";
 
 /// A token is not used in its last seconds (or last quarter, if that is less): a request takes time.
 const BUFFER: Duration = Duration::from_secs(30);
@@ -59,10 +64,56 @@ pub(crate) async fn read(recipe: &VaultKv, way: &mut Way<'_, impl Transport>) ->
     Ok(Yield { parts, life_s, use_max_s, source_version, ..Yield::default() })
 }
 
+/// An account of a database engine. It is the login's: it ends with it, at the latest.
+pub(crate) async fn account(recipe: &VaultDatabase, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
+    let server = &recipe.server;
+    if way.vessel().remains(TOKEN).is_some_and(|remains| remains < LEASING_MIN) {
+        way.vessel().forget(TOKEN);
+    }
+    let exchange = server
+        .request(Method::Get, &format!("{}/creds/{}", recipe.mount, recipe.role))?
+        .holds("user", &["data", "username"])
+        .holds("password", &["data", "password"])
+        .tells("lease", &["lease_id"])
+        .tells("life_s", &["lease_duration"]);
+    let told = ask(server, exchange, way).await?;
+    let lease = told.get("lease").filter(|lease| !lease.is_empty()).ok_or(AnswerRefused::Malformed)?;
+    let lease_s = told.number("life_s")?.unwrap_or(0);
+    let login_s = way.vessel().remains(TOKEN).map_or(0, |remains| remains.as_secs());
+    let parts = if recipe.yields == Yields::Basic { vec!["user", "password"] } else { vec!["password"] };
+    Ok(Yield {
+        parts,
+        life_s: Some(lease_s.min(login_s)),
+        undo: Some(revocation(server, lease)?),
+        orphan: Some(lease.to_owned()),
+        ..Yield::default()
+    })
+}
+
+/// A login that ends sooner is not used for an account, which would end with it: a new one is made.
+const LEASING_MIN: Duration = Duration::from_secs(300);
+
+/// Has the server take back what it leased to us.
+pub(crate) async fn revoke(
+    server: &VaultServer,
+    lease: &str,
+    way: &mut Way<'_, impl Transport>,
+) -> Result<(), MintFault> {
+    let exchange = revocation(server, lease)?;
+    ask(server, exchange, way).await.map(drop)
+}
+
+fn revocation(server: &VaultServer, lease: &str) -> Result<Exchange, NotCanonical> {
+    // Answered when it is done, and not when it is noted down.
+    let body = vec![("lease_id", lease.into()), ("sync", Field::Json(true.into()))];
+    let exchange = server.request(Method::Post, "sys/leases/revoke")?.body(ExchangeBody::Json(body));
+    Ok(exchange.auth(Auth::Header(TOKEN_HEADER, Ingredient::Held(TOKEN))))
+}
+
 /// Asks with a login's token: with one of an earlier fetch, if there is one. The server may have forgotten
 /// that one, which it does not tell from a path that the token's policy forbids: then with a new one, once.
 async fn ask(server: &VaultServer, exchange: Exchange, way: &mut Way<'_, impl Transport>) -> Result<Told, MintFault> {
-    let exchange = exchange.auth(Auth::Header("x-vault-token", Ingredient::Held(TOKEN)));
+    let exchange = exchange.auth(Auth::Header(TOKEN_HEADER, Ingredient::Held(TOKEN)));
     if way.vessel().has(TOKEN) {
         match way.ask(exchange.clone()).await {
             Err(MintFault::Refused(AnswerRefused::Status { status: 403, .. })) => way.vessel().forget(TOKEN),
@@ -104,7 +155,7 @@ async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Resu
 
 fn log_out(server: &VaultServer) -> Result<Exchange, NotCanonical> {
     let exchange = server.request(Method::Post, "auth/token/revoke-self")?;
-    Ok(exchange.auth(Auth::Header("x-vault-token", Ingredient::Held(TOKEN))))
+    Ok(exchange.auth(Auth::Header(TOKEN_HEADER, Ingredient::Held(TOKEN))))
 }
 
 impl From<NotCanonical> for MintFault {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keybearer_gate::Cleared;
 use keybearer_gate::Exchange;
+use keybearer_gate::Facts;
 use keybearer_gate::clear_exchange;
 use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::Raw;
@@ -30,6 +31,18 @@ pub trait Transport: Send + Sync {
         vessel: &Vessel,
         deadline: Instant,
     ) -> impl Future<Output = Result<Raw, MintFault>> + Send;
+
+    /// Writes down, before it is used, by which reference what was minted can be given back after a crash, and for
+    /// how long that is of interest. One that cannot write does not mint such things.
+    fn note(
+        &self,
+        _facts: &Facts,
+        _selected: &Selected,
+        _reference: &str,
+        _life_s: u64,
+    ) -> impl Future<Output = Result<(), MintFault>> + Send {
+        std::future::ready(Err(MintFault::Host))
+    }
 
     /// Sends what gives a minted value back, with what the vessel of its fetch holds and nothing that is stored.
     fn give_back(

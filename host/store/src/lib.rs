@@ -16,6 +16,7 @@ mod guard;
 mod hooks;
 mod idempotency;
 mod image;
+mod orphans;
 mod packages;
 mod runs;
 mod schema;

@@ -116,6 +116,18 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (tenant, id)
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    -- What was minted at an issuer and is to be given back there.
+    CREATE TABLE orphans (
+        tenant     TEXT NOT NULL REFERENCES tenants (tenant),
+        credential TEXT NOT NULL,
+        reference  TEXT NOT NULL,
+        ends       INTEGER NOT NULL,
+        record     TEXT NOT NULL,
+        PRIMARY KEY (tenant, credential, reference),
+        FOREIGN KEY (tenant, credential) REFERENCES credentials (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+"#,
 ];
 
 /// The schema that this build writes.

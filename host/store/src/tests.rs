@@ -3,6 +3,7 @@
 
 mod opening;
 mod operations;
+mod orphans;
 mod visibility;
 
 use std::path::PathBuf;

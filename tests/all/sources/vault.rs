@@ -1,5 +1,7 @@
 //! The Vault API, as OpenBao speaks it.
 
+mod database;
+mod faults;
 mod kv;
 mod logins;
 mod stage;

@@ -111,6 +111,30 @@ pub struct VaultKv {
     pub ttl_s: u64,
 }
 
+/// An account that a database engine makes for us, and takes away again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultDatabase {
+    /// Where, and as whom.
+    pub server: VaultServer,
+    /// Where the engine is mounted.
+    #[serde(default = "database")]
+    pub mount: VaultPath,
+    /// The role of the engine.
+    pub role: VaultPath,
+    /// `basic` for the account's name and password; any other form is the password alone.
+    #[serde(default = "basic")]
+    pub yields: Yields,
+}
+
+fn database() -> VaultPath {
+    VaultPath("database".to_owned())
+}
+
+fn basic() -> Yields {
+    Yields::Basic
+}
+
 fn bearer() -> Yields {
     Yields::Bearer
 }
@@ -142,7 +166,7 @@ impl VaultServer {
         })
     }
 
-    fn check(&self) -> Result<(), RecipeRefused> {
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
         if self.url.destination().scheme() != Scheme::Https {
             return Err(RecipeRefused("`url` begins with `https://`"));
         }

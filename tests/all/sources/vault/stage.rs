@@ -29,15 +29,20 @@ pub(super) struct Stage {
 impl Stage {
     /// With the OpenBao that all share.
     pub(super) async fn shared() -> anyhow::Result<Self> {
-        Self::before(OpenBao::shared().await?).await
+        Self::before(OpenBao::shared().await?, "").await
     }
 
     /// With one of the case's own, which may be paused, sealed and killed.
     pub(super) async fn own() -> anyhow::Result<Self> {
-        Self::before(OpenBao::start(&Authority::new()?).await?).await
+        Self::own_with("").await
     }
 
-    async fn before(bao: OpenBao) -> anyhow::Result<Self> {
+    /// The same, with lines of the table `[egress]`.
+    pub(super) async fn own_with(egress: &str) -> anyhow::Result<Self> {
+        Self::before(OpenBao::start(&Authority::new()?).await?, egress).await
+    }
+
+    async fn before(bao: OpenBao, egress: &str) -> anyhow::Result<Self> {
         bao.enable_kv("kv").await?;
         bao.policy("keybearer", POLICY).await?;
         let role = json!({"token_policies": ["keybearer"], "token_ttl": "10m", "token_max_ttl": "1h"});
@@ -50,6 +55,7 @@ impl Stage {
             .pin("api.test", &site)
             .pin("static.test", &site)
             .pin_at(OpenBao::NAME, 8200, bao.address())
+            .with_egress(egress)
             .with("[telemetry]\nlevel = \"trace\"");
         let server = Server::start(&Built::find()?, bao.authority(), options)?;
         let slots = [
@@ -101,6 +107,13 @@ impl Stage {
         Ok(self.tenant.grant_as(kind, login, grant).await?.0)
     }
 
+    /// Starts the server again, after it was killed.
+    pub(super) fn restart(&mut self) -> anyhow::Result<()> {
+        self.server.restart()?;
+        self.tenant.client = self.server.public().bearing(&self.tenant.token);
+        Ok(())
+    }
+
     /// What a guest of the tenant hears.
     pub(super) async fn get(&self) -> anyhow::Result<Heard> {
         self.tenant.hear_get("probe", "https://api.test/").await
@@ -144,6 +157,8 @@ impl Stage {
 /// What the page about this source says that the role needs.
 const POLICY: &str = r#"
 path "kv/data/acme/*" { capabilities = ["read"] }
+path "database/creds/reader" { capabilities = ["read"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
 "#;
 
 /// A time-to-live of one second has passed, and what is read next is read anew.
