@@ -133,13 +133,19 @@ impl CredentialKind {
     /// only, unless something watches.
     #[must_use]
     pub fn changes_unseen(&self) -> bool {
-        false
+        match self {
+            Self::VaultKv(recipe) => recipe.version.is_none(),
+            _ => false,
+        }
     }
 
     /// Whether its value comes from the place that this reference names, as its source writes it.
     #[must_use]
-    pub fn is_fetched_from(&self, _reference: &str) -> bool {
-        false
+    pub fn is_fetched_from(&self, reference: &str) -> bool {
+        match self {
+            Self::VaultKv(recipe) => recipe.is_at(reference),
+            _ => false,
+        }
     }
 
     /// Whether this kind of credential fits that placement.

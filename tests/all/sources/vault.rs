@@ -4,4 +4,5 @@ mod database;
 mod faults;
 mod kv;
 mod logins;
+mod push;
 mod stage;

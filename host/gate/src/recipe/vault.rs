@@ -178,6 +178,15 @@ impl VaultServer {
 }
 
 impl VaultKv {
+    /// Whether this is the key that a reference `mount/path` names.
+    #[must_use]
+    pub fn is_at(&self, reference: &str) -> bool {
+        reference
+            .strip_prefix(self.mount.as_str())
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|path| path == self.path.as_str())
+    }
+
     pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
         self.server.check()?;
         let texts = [Some(&self.field), self.user_field.as_ref(), self.tenant.as_ref()];
