@@ -33,6 +33,25 @@ enum Durability {
     Power,
 }
 
+/// What is kept under load for a profiler.
+#[derive(clap::Args)]
+pub(crate) struct Held {
+    /// What is called: `echo`, or with one credentialed request `http-get`.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Keep-alive connections, each with one request under way.
+    #[arg(long, default_value_t = 1)]
+    concurrency: usize,
+    #[arg(long, default_value_t = 20)]
+    pub(crate) seconds: u64,
+    /// The ledger syncs before every effect.
+    #[arg(long)]
+    power: bool,
+    /// The bare server instead of the real one.
+    #[arg(long)]
+    floor: bool,
+}
+
 /// What is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Kind {
@@ -80,17 +99,25 @@ pub(crate) fn measure(plan: &Plan, built: &Built, report: &mut Report) -> anyhow
     Ok(())
 }
 
-/// One long slice of load on our side, for a profiler.
+/// One long slice of load on one side, for a profiler.
 ///
 /// # Errors
 /// If a call fails.
-pub(crate) fn hold(plan: &Plan, built: &Built, kind: Kind, concurrency: usize, power: bool) -> anyhow::Result<()> {
+pub(crate) fn hold(plan: &Plan, built: &Built, held: &Held) -> anyhow::Result<()> {
     let stage = Stage::set(built)?;
-    let durability = if power { Durability::Power } else { Durability::Process };
+    let durability = if held.power { Durability::Power } else { Durability::Process };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ours = runtime.block_on(Prepared::start(built, &stage, durability))?;
-    eprintln!("the server is process {}", ours.server.pid());
-    let slice = runtime.block_on(load::slice(&ours.target(kind), concurrency, plan))?;
+    // Both are kept until the slice is over: what is dropped is stopped.
+    let (floor, ours);
+    let target = if held.floor {
+        floor = stage.floor(held.kind, durability)?;
+        held.kind.floor(&floor)
+    } else {
+        ours = runtime.block_on(Prepared::start(built, &stage, durability))?;
+        ours.target(held.kind)
+    };
+    eprintln!("the server is process {}", target.pid);
+    let slice = runtime.block_on(load::slice(&target, held.concurrency, plan))?;
     eprintln!("{:.0} calls/s, {:.0} µs of processor a call", slice.per_second(), slice.cpu_us);
     Ok(())
 }

@@ -49,19 +49,7 @@ enum Role {
         runs: Option<PathBuf>,
     },
     /// Keep the real server under load for a profiler, and name its process.
-    Hold {
-        /// What is called: `echo`, or with one credentialed request `http-get`.
-        #[arg(value_enum)]
-        kind: calls::Kind,
-        /// Keep-alive connections, each with one request under way.
-        #[arg(long, default_value_t = 1)]
-        concurrency: usize,
-        #[arg(long, default_value_t = 20)]
-        seconds: u64,
-        /// The ledger syncs before every effect.
-        #[arg(long)]
-        power: bool,
-    },
+    Hold(calls::Held),
     /// The bare server: hyper, a fresh instance for each request, and nothing else.
     #[command(hide = true)]
     Floor(floor::server::Setup),
@@ -81,9 +69,9 @@ enum Role {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().role {
         Role::Run { quick, json, runs } => run(quick, json, runs),
-        Role::Hold { kind, concurrency, seconds, power } => {
-            let plan = Plan { slice: Duration::from_secs(seconds), ..Plan::quick() };
-            calls::hold(&plan, &built()?, kind, concurrency, power)
+        Role::Hold(held) => {
+            let plan = Plan { slice: Duration::from_secs(held.seconds), ..Plan::quick() };
+            calls::hold(&plan, &built()?, &held)
         }
         Role::Floor(setup) => floor::server::serve(setup),
         Role::Upstream { certificate, key, token_file } => upstream::serve(&certificate, &key, &token_file),
