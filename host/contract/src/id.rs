@@ -2,6 +2,7 @@
 //! place. An id is 128 random bits in base32, never derived from a name and never reused: a
 //! re-created name is a new tenant.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -22,16 +23,48 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// 128 bits in base32.
 const BODY_CHARS: usize = 26;
 
-fn random_body() -> String {
-    let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).expect("the kernel's random source does not fail once seeded");
-    let number = u128::from_be_bytes(bytes);
-    let mut text = String::with_capacity(BODY_CHARS);
-    for index in (0..BODY_CHARS).rev() {
+/// The longest prefix, with its underscore.
+const PREFIX_CHARS_MAX: usize = 8;
+
+fn random_text(prefix: &str) -> Arc<str> {
+    let number = u128::from_be_bytes(random_bytes());
+    let mut text = [0_u8; PREFIX_CHARS_MAX + BODY_CHARS];
+    let length = prefix.len() + BODY_CHARS;
+    text[..prefix.len()].copy_from_slice(prefix.as_bytes());
+    for (index, place) in text[prefix.len()..length].iter_mut().rev().enumerate() {
         let five_bits = (number >> (index * 5)) & 31;
-        text.push(char::from(ALPHABET[usize::try_from(five_bits).expect("five bits fit")]));
+        *place = ALPHABET[usize::try_from(five_bits).expect("five bits fit")];
     }
-    text
+    std::str::from_utf8(&text[..length]).expect("prefixes and the alphabet are ASCII").into()
+}
+
+/// Random bytes that a thread has in store, so that not every id is a system call. What was given out is not in
+/// it any more; ids are no secrets.
+struct Store {
+    bytes: [u8; STORE_BYTES],
+    left: usize,
+}
+
+/// 32 ids.
+const STORE_BYTES: usize = 512;
+
+thread_local! {
+    static STORE: RefCell<Store> = const { RefCell::new(Store { bytes: [0; STORE_BYTES], left: 0 }) };
+}
+
+fn random_bytes() -> [u8; 16] {
+    STORE.with_borrow_mut(|store| {
+        if store.left == 0 {
+            getrandom::fill(&mut store.bytes).expect("the kernel's random source does not fail once seeded");
+            store.left = STORE_BYTES;
+        }
+        let from = store.left - 16;
+        let mut taken = [0; 16];
+        taken.copy_from_slice(&store.bytes[from..store.left]);
+        store.bytes[from..store.left].fill(0);
+        store.left = from;
+        taken
+    })
 }
 
 macro_rules! opaque_id {
@@ -45,7 +78,7 @@ macro_rules! opaque_id {
             /// A new id that no one has had before.
             #[must_use]
             pub fn random() -> Self {
-                Self(format!(concat!($prefix, "_{}"), random_body()).into())
+                Self(random_text(concat!($prefix, "_")))
             }
 
             /// The id as text.

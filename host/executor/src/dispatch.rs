@@ -95,8 +95,10 @@ impl Outlet for CallOutlet {
         let span = tracing::debug_span!("dispatch", tenant = %shared.facts.tenant, call = %shared.facts.call);
         let dispatching = async move {
             let _running = running;
+            // Boxed, for a task is moved several times before it runs, and this one is kilobytes.
+            let reply = Box::pin(shared.dispatch(request)).await;
             // A guest that was stopped no longer waits; the dispatch has recorded its outcome all the same.
-            drop(answer.send(shared.dispatch(request).await.map(Scrubbed)));
+            drop(answer.send(reply.map(Scrubbed)));
         };
         tokio::spawn(dispatching.instrument(span));
         waiting

@@ -12,23 +12,14 @@ use std::ops::Range;
 /// three times.
 pub(super) const ROUNDS: usize = 2;
 
-/// Which escapes a round undoes.
-#[derive(Debug, Clone, Copy)]
-struct Escapes {
-    percent: bool,
-    backslash: bool,
-    entity: bool,
-}
+/// Which escapes a round undoes: the bytes that they begin with, one of them three times where it is alone.
+type Escapes = [u8; 3];
 
-const ALL: Escapes = Escapes { percent: true, backslash: true, entity: true };
+const ALL: Escapes = *b"%\\&";
 
 /// Each kind alone, in every order, for a set with a value that itself holds `%`, `\` or `&`: undoing all
 /// at once could then decode more of the text than its encoder encoded.
-const SINGLE: [Escapes; 3] = [
-    Escapes { percent: true, backslash: false, entity: false },
-    Escapes { percent: false, backslash: true, entity: false },
-    Escapes { percent: false, backslash: false, entity: true },
-];
+const SINGLE: [Escapes; 3] = [*b"%%%", *b"\\\\\\", *b"&&&"];
 
 /// Whether a value looks encoded itself.
 pub(super) fn looks_encoded(value: &[u8]) -> bool {
@@ -107,6 +98,9 @@ struct Run {
     source: usize,
 }
 
+/// Two for each escape, of a few dozen names and values in a JSON text within a JSON text.
+const RUNS_TYPICAL: usize = 128;
+
 enum Stripped {
     WhiteSpace,
     Zeros,
@@ -137,15 +131,8 @@ impl<'text> View<'text> {
     /// The view after one more round; none if the round changes nothing.
     fn decode(&self, escapes: Escapes) -> Option<View<'_>> {
         let bytes = &*self.bytes;
-        if !holds(bytes, [b'%', b'\\', b'&']) {
-            return None;
-        }
-        let mut triggers = [false; 256];
-        triggers[usize::from(b'%')] = escapes.percent;
-        triggers[usize::from(b'\\')] = escapes.backslash;
-        triggers[usize::from(b'&')] = escapes.entity;
         let next_trigger = |from: usize| {
-            let ahead = bytes[from..].iter().position(|byte| triggers[usize::from(*byte)]);
+            let ahead = memchr::memchr3(escapes[0], escapes[1], escapes[2], &bytes[from..]);
             ahead.map_or(bytes.len(), |ahead| from + ahead)
         };
         let mut at = next_trigger(0);
@@ -157,6 +144,7 @@ impl<'text> View<'text> {
                 Some((byte, length)) => {
                     if runs.is_empty() {
                         out.reserve(bytes.len());
+                        runs.reserve(RUNS_TYPICAL);
                     }
                     out.extend_from_slice(&bytes[copied..at]);
                     runs.push(Run { out: out.len(), source: at });
