@@ -3,11 +3,9 @@
 //! handshakes the pool saves as well, and its floods and header compression are left out with it (threats N24).
 
 use std::future::Future;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -29,14 +27,15 @@ use crate::EgressConfig;
 use crate::SendReason;
 use crate::Vetted;
 use crate::config::Deadlines;
+use crate::drive::Driver;
 use crate::pool::Idle;
-use crate::watch::Watch;
 use crate::watch::Watched;
 
 /// A connection that was shaken hands on. Dropping it closes it.
 pub(crate) struct Connection {
+    /// Above `driver`, because fields are dropped in this order: what cannot be asked any more says goodbye.
     pub(crate) sender: http1::SendRequest<Full<Bytes>>,
-    pub(crate) watch: Watch,
+    pub(crate) driver: Driver,
     /// What was dialled: a vetted address.
     pub(crate) address: SocketAddr,
     opened: Instant,
@@ -44,17 +43,11 @@ pub(crate) struct Connection {
 
 impl Idle for Connection {
     fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.driver.is_closed() || self.sender.is_closed()
     }
 
     fn opened(&self) -> Instant {
         self.opened
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.watch.abandon();
     }
 }
 
@@ -115,25 +108,8 @@ impl Dialler {
     {
         let (io, watch) = Watched::new(TokioIo::new(stream));
         let (sender, connection) = self.http.handshake(io).await.map_err(|_| SendReason::Unreachable)?;
-        tokio::spawn(drive(connection, watch.clone()));
-        Ok(Connection { sender, watch, address, opened: Instant::now() })
+        Ok(Connection { sender, driver: Driver::new(connection, watch), address, opened: Instant::now() })
     }
-}
-
-/// Runs a connection until it is done, or until the request on it is abandoned or called off by its guard: then
-/// it is closed, and only after that the guard is released.
-async fn drive<C: Future<Output = hyper::Result<()>>>(connection: C, watch: Watch) {
-    let mut connection = Box::pin(connection);
-    let guard = poll_fn(|context| {
-        if let Poll::Ready(guard) = watch.poll_stop(context) {
-            return Poll::Ready(guard);
-        }
-        // Its error reaches whoever sent the request; between requests it is of no interest.
-        connection.as_mut().poll(context).map(|_| None)
-    })
-    .await;
-    drop(connection);
-    drop(guard);
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that opens a connection to an upstream")]

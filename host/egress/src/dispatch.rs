@@ -39,7 +39,9 @@ use crate::Vetted;
 use crate::config::Deadlines;
 use crate::dial::Connection;
 use crate::dial::Dialler;
+use crate::drive::CalledOff;
 use crate::names::Dns;
+use crate::pool::Idle as _;
 use crate::pool::Pool;
 use crate::pool::PoolKey;
 use crate::vet::Vetter;
@@ -195,28 +197,40 @@ impl Egress {
         limits: SendLimits,
     ) -> Result<Answer, SendFault> {
         let (kept, ticket) = self.kept(&key, to.vetted.address()).await;
-        let is_kept = kept.is_some();
+        let unused = if kept.is_some() { SendReason::StaleConnection } else { SendReason::Unreachable };
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.fresh(guard.as_ref(), to, limits.deadline).await.map_err(SendReason::not_sent)?,
         };
-        let unused = if is_kept { SendReason::StaleConnection } else { SendReason::Unreachable };
-        if connection.watch.begin(guard).is_err() {
+        let answer = self.carry(&mut connection, request, guard, limits, unused).await?;
+        if connection.driver.watch.finish() {
+            self.pool.put(key, connection, ticket);
+        }
+        Ok(answer)
+    }
+
+    /// One request and its answer on one connection; `unused` is what is wrong if the connection turns out to be
+    /// closed before a byte was written.
+    async fn carry<G: Hold>(
+        &self,
+        connection: &mut Connection,
+        request: http::Request<Bytes>,
+        guard: Option<G>,
+        limits: SendLimits,
+        unused: SendReason,
+    ) -> Result<Answer, SendFault> {
+        if connection.driver.watch.begin(guard).is_err() {
             return Err(unused.not_sent());
         }
-        let answer = self.converse(&mut connection, request, limits).await.map_err(|reason| {
-            if connection.watch.wrote_something() {
+        self.converse(connection, request, limits).await.map_err(|reason| {
+            if connection.driver.watch.wrote_something() {
                 reason.maybe_sent()
             } else if matches!(reason, SendReason::Timeout | SendReason::Cancelled) {
                 reason.not_sent()
             } else {
                 unused.not_sent()
             }
-        })?;
-        if connection.watch.finish() {
-            self.pool.put(key, connection, ticket);
-        }
-        Ok(answer)
+        })
     }
 
     /// The status alone: what tests of other files may know of an answer.
@@ -243,9 +257,11 @@ impl Egress {
             if connection.address != address {
                 continue;
             }
-            let ready = connection.sender.is_ready()
-                || matches!(tokio::time::timeout(TURN, connection.sender.ready()).await, Ok(Ok(())));
-            if ready {
+            // Nobody has looked at it since it was put down: this finds out whether the peer has closed it, or
+            // has said something that it was not asked.
+            let Connection { sender, driver, .. } = &mut connection;
+            let ready = driver.run(tokio::time::timeout(TURN, sender.ready())).await;
+            if matches!(ready, Ok(Ok(Ok(())))) && !connection.is_closed() {
                 return (Some(connection), ticket);
             }
         }
@@ -278,26 +294,28 @@ impl Egress {
         request: http::Request<Bytes>,
         limits: SendLimits,
     ) -> Result<Answer, SendReason> {
-        let until = limits.deadline.min(Instant::now() + self.deadlines.first_byte);
-        let sent = timeout_at(until, connection.sender.try_send_request(request.map(Full::new))).await;
-        let response = sent.map_err(|_| SendReason::Timeout)?.map_err(|_| {
-            if connection.watch.was_cancelled() { SendReason::Cancelled } else { SendReason::MalformedAnswer }
-        })?;
-        let (head, body) = response.into_parts();
-        // 101 would be another protocol; above 599 is no status (RFC 9110 §15). Both framings at once
-        // are how answers are smuggled (RFC 9112 §6.3): which one the next reader believes is unknown.
-        let is_framed_twice =
-            head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH);
-        if !(200..600).contains(&head.status.as_u16()) || is_framed_twice {
-            return Err(SendReason::MalformedAnswer);
-        }
-        let body = read(body, limits, self.deadlines.idle).await?;
-        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        let Connection { sender, driver, .. } = connection;
+        let asking = async {
+            let until = limits.deadline.min(Instant::now() + self.deadlines.first_byte);
+            let sent = timeout_at(until, sender.try_send_request(request.map(Full::new))).await;
+            let response = sent.map_err(|_| SendReason::Timeout)?.map_err(|_| SendReason::MalformedAnswer)?;
+            let (head, body) = response.into_parts();
+            // 101 would be another protocol; above 599 is no status (RFC 9110 §15). Both framings at once
+            // are how answers are smuggled (RFC 9112 §6.3): which one the next reader believes is unknown.
+            let is_framed_twice = head.headers.contains_key(header::TRANSFER_ENCODING)
+                && head.headers.contains_key(header::CONTENT_LENGTH);
+            if !(200..600).contains(&head.status.as_u16()) || is_framed_twice {
+                return Err(SendReason::MalformedAnswer);
+            }
+            let body = read(body, limits, self.deadlines.idle).await?;
+            Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+        };
+        driver.run(asking).await.unwrap_or_else(|CalledOff| Err(SendReason::Cancelled))
     }
 }
 
-/// How long a kept connection may need to say that it is ready: its task has read the last byte of an answer,
-/// and needs a turn of the runtime at most.
+/// How long a kept connection may need to say that it is ready: the last byte of an answer was read, and what is
+/// left to do is in memory.
 const TURN: Duration = Duration::from_millis(5);
 
 /// Where a connection leads, and who we prove to be there.

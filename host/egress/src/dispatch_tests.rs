@@ -511,7 +511,7 @@ async fn r05_a_revocation_closes_the_connection_on_which_the_credential_is_being
     let egress = unused().await;
     let (mut connection, mut far) = narrow(&egress).await;
     let signals = Arc::new(Signals::default());
-    assert!(connection.watch.begin(Some(Guard(signals.clone()))).is_ok());
+    assert!(connection.driver.watch.begin(Some(Guard(signals.clone()))).is_ok());
     let sending = egress.converse(&mut connection, get("/"), limits());
     let revoking = async {
         use tokio::io::AsyncReadExt as _;
@@ -524,7 +524,7 @@ async fn r05_a_revocation_closes_the_connection_on_which_the_credential_is_being
     };
     let (answer, seen) = tokio::join!(sending, revoking);
     assert_eq!(answer.err(), Some(SendReason::Cancelled));
-    assert!(connection.watch.wrote_something());
+    assert!(connection.driver.watch.wrote_something());
     assert!(!String::from_utf8_lossy(&seen).contains("canary"));
 }
 
@@ -548,7 +548,7 @@ async fn a_guard_is_let_go_when_its_request_is_given_up() {
         let egress = unused().await;
         let (mut connection, _far) = narrow(&egress).await;
         let signals = Arc::new(Signals::default());
-        assert!(connection.watch.begin(Some(Guard(signals.clone()))).is_ok());
+        assert!(connection.driver.watch.begin(Some(Guard(signals.clone()))).is_ok());
         let limits = SendLimits { deadline: Instant::now() + Duration::from_millis(50), ..limits() };
         let sending = egress.converse(&mut connection, get("/"), limits);
         if is_dropped {
@@ -563,30 +563,32 @@ async fn a_guard_is_let_go_when_its_request_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_before_it_was_used_is_stale_and_nothing_was_sent() {
+async fn a_kept_connection_that_is_closed_when_it_is_used_is_stale_and_nothing_was_sent() {
     let egress = unused().await;
-    let place = destination("https://api.example.com/");
-    let vetted = egress.vet(&place, limits().deadline).await.expect("vetted");
-    let key = key(&TenantId::random(), &place);
-    let (near, far) = tokio::io::duplex(4096);
-    let mut connection = egress.dialler.shake_hands(near, vetted.address()).await.expect("a connection");
-    connection.sender.ready().await.expect("open");
-    let (_, ticket) = egress.pool.take(&key);
-    egress.pool.put(key.clone(), connection, ticket);
-    // The runtime of this test has one thread: our end learns of it when it is its turn, which is after
-    // the request was handed over.
-    drop(far);
+    let (mut connection, far) = narrow(&egress).await;
+    assert!(connection.driver.run(connection.sender.ready()).await.is_ok_and(|ready| ready.is_ok()));
+    drop(far); // After it was looked at, and before a byte is written.
     let signals = Arc::new(Signals::default());
-    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), to(&vetted), limits()).await;
+    let guard = Some(Guard(signals.clone()));
+    let answer = egress.carry(&mut connection, get("/"), guard, limits(), SendReason::StaleConnection).await;
     assert_eq!(fault(answer), SendReason::StaleConnection.not_sent());
     signals.released.notified().await;
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_its_peer_closed_is_not_used() {
+    let (egress, key) = (unused().await, key(&TenantId::random(), &destination("https://api.example.com/")));
+    let (connection, far) = narrow(&egress).await;
+    egress.pool.put(key.clone(), connection, egress.pool.take(&key).1);
+    drop(far);
+    assert!(egress.kept(&key, vetted_address()).await.0.is_none());
 }
 
 #[tokio::test]
 async fn n26_an_upload_that_the_peer_does_not_take_is_given_up_and_its_connection_closed() {
     let egress = unused().await;
     let (mut connection, mut far) = narrow(&egress).await;
-    assert!(connection.watch.begin(Some(Free)).is_ok());
+    assert!(connection.driver.watch.begin(Some(Free)).is_ok());
     let limits = SendLimits { deadline: Instant::now() + Duration::from_millis(50), ..limits() };
     let upload = http::Request::post("/").header("host", HOST).body(Bytes::from(vec![7; 1 << 20])).expect("request");
     assert_eq!(egress.converse(&mut connection, upload, limits).await.err(), Some(SendReason::Timeout));

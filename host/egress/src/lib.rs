@@ -11,12 +11,14 @@ mod armed_tests;
 mod config;
 mod dial;
 mod dispatch;
+mod drive;
 #[cfg(test)]
 mod fixture;
 mod names;
 mod pool;
 #[cfg(test)]
 mod tls_tests;
+mod turn;
 mod vet;
 mod watch;
 
@@ -38,5 +40,6 @@ pub use names::Answers;
 pub use names::Looking;
 pub use names::NameFault;
 pub use names::Names;
+pub use turn::at_once;
 pub use vet::VetFault;
 pub use vet::Vetted;

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
-use std::task::Waker;
 
 use hyper::rt::Read;
 use hyper::rt::ReadBufCursor;
@@ -48,11 +47,7 @@ struct State {
     head: Head,
     /// A request has begun whose answer has not been read to its end.
     busy: bool,
-    cancelled: bool,
-    abandoned: bool,
     closed: bool,
-    /// Who drives the connection, as of its last turn.
-    driver: Option<Waker>,
 }
 
 #[derive(Default, PartialEq, Eq, Clone, Copy)]
@@ -106,8 +101,7 @@ impl Watch {
         if state.closed {
             return Err(guard);
         }
-        let driver = state.driver.take();
-        *state = State { held: guard.map(hold), busy: true, driver, ..State::default() };
+        *state = State { held: guard.map(hold), busy: true, ..State::default() };
         Ok(())
     }
 
@@ -119,16 +113,9 @@ impl Watch {
         !state.busy
     }
 
-    /// Nobody waits for the current request any more: its connection is to be closed, even if the peer takes
-    /// no byte. Hyper alone would notice only when it can write again, and the guard would be held till then.
-    pub(crate) fn abandon(&self) {
-        let mut state = self.0.lock();
-        if state.busy {
-            state.abandoned = true;
-            let driver = state.driver.take();
-            drop(state);
-            driver.inspect(Waker::wake_by_ref);
-        }
+    /// Whether a request has begun whose answer has not been read to its end.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.0.lock().busy
     }
 
     /// Whether a byte of the current request has left hyper.
@@ -136,28 +123,15 @@ impl Watch {
         self.0.lock().written > 0
     }
 
-    /// Whether the guard stopped the current request.
-    pub(crate) fn was_cancelled(&self) -> bool {
-        self.0.lock().cancelled
-    }
-
-    /// Ready when the connection is to be closed in the middle of a request: because it was abandoned, or
-    /// because its guard called it off. Such a guard comes out, to be dropped after the connection.
-    pub(crate) fn poll_stop(&self, context: &mut Context<'_>) -> Poll<Option<Box<dyn Send>>> {
+    /// Ready when the guard calls the current request off. It comes out, to be dropped after the connection.
+    pub(crate) fn poll_stop(&self, context: &mut Context<'_>) -> Poll<Box<dyn Send>> {
         let mut state = self.0.lock();
-        if state.abandoned {
-            return Poll::Ready(None);
-        }
-        if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(context.waker())) {
-            state.driver = Some(context.waker().clone());
-        }
         let Some(held) = state.held.as_mut() else {
             return Poll::Pending;
         };
         let guard = std::task::ready!(held.as_mut().poll(context));
-        state.cancelled = true;
         state.held = None;
-        Poll::Ready(Some(guard))
+        Poll::Ready(guard)
     }
 }
 

@@ -64,6 +64,7 @@ pub use hooks::NewHook;
 pub use hooks::Received;
 pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
+pub use keybearer_egress::at_once;
 pub use keybearer_ledger::Durability;
 pub use keybearer_store::Rollback;
 pub use keybearer_store::RunBounds;

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use keybearer_executor::at_once;
 use parking_lot::Mutex;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -136,7 +137,7 @@ where
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        ended = at_once(connection.as_mut()) => ended,
         () = stop.cancelled() => {
             // The request that runs is answered, with `connection: close`; an idle connection ends at once.
             connection.as_mut().graceful_shutdown();
