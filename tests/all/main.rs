@@ -20,6 +20,7 @@ mod push;
 mod real_upstreams;
 mod runs;
 mod scrubbing;
+mod signing;
 mod sources;
 mod telemetry;
 mod tenants;

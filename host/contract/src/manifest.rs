@@ -11,6 +11,7 @@ use crate::Host;
 use crate::Limits;
 use crate::Method;
 use crate::PackageName;
+use crate::Placement;
 use crate::SlotName;
 
 /// A manifest cannot be used; says where and why.
@@ -90,38 +91,6 @@ pub struct Slot {
     pub placement: Placement,
     /// For which requests.
     pub bindings: Vec<Binding>,
-}
-
-/// Where a credential goes on a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Placement {
-    /// `Authorization: Bearer …` (RFC 6750).
-    Bearer,
-    /// `Authorization: Basic …` (RFC 7617); the value is `user:password`.
-    Basic,
-    /// A header of its own.
-    Header {
-        /// Lower-case field name.
-        name: String,
-    },
-    /// A query parameter, appended to the query.
-    Query {
-        /// The parameter's name.
-        name: String,
-    },
-}
-
-impl Placement {
-    /// The header field that this placement owns, lower-case; none for a query parameter.
-    #[must_use]
-    pub fn owned_header(&self) -> Option<&str> {
-        match self {
-            Self::Bearer | Self::Basic => Some("authorization"),
-            Self::Header { name } => Some(name),
-            Self::Query { .. } => None,
-        }
-    }
 }
 
 /// Schemes that exist here. A credential goes out over HTTPS only.
@@ -408,16 +377,8 @@ impl Manifest {
             if slot.bindings.is_empty() {
                 return rule(format!("slot `{name}` has no binding: it could never be used"));
             }
-            match &slot.placement {
-                Placement::Header { name: header } if !is_ownable_header(header) => {
-                    return rule(format!(
-                        "slot `{name}`: header `{header}` cannot carry a credential (lower-case, and not one that frames the request)"
-                    ));
-                }
-                Placement::Query { name: parameter } if !is_token(parameter) => {
-                    return rule(format!("slot `{name}`: query parameter `{parameter}` is not a plain token"));
-                }
-                _ => {}
+            if let Err(why) = slot.placement.check() {
+                return rule(format!("slot `{name}`: {why}"));
             }
             for binding in &slot.bindings {
                 let place = format!("slot `{name}`");
@@ -451,7 +412,7 @@ fn check_place(
 }
 
 /// RFC 9110 §5.6.2 `token`, lower-case only.
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 64
         && text
@@ -510,7 +471,7 @@ fn is_guest_header(name: &str) -> bool {
 }
 
 /// Whether a slot may own this header.
-fn is_ownable_header(name: &str) -> bool {
+pub(crate) fn is_ownable_header(name: &str) -> bool {
     is_guest_header(name) || name == "authorization" || name == "cookie"
 }
 

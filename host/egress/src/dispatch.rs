@@ -169,12 +169,13 @@ impl Egress {
             identity: None,
             destination: vetted.destination().clone(),
         };
+        let derived = armed.derived();
         let (request, guard, identity) = written(armed.open());
         let identity = identity.map(|identity| identity.certified());
         key.identity = identity.as_ref().and_then(|identity| identity.cert.first().cloned());
         let to = Peer { vetted: &vetted, identity };
         let Answer { status, headers, body } = self.exchange(key, request, guard, to, limits).await?;
-        Ok(Raw::new(status, headers, body, is_credentialed))
+        Ok(Raw::new(status, headers, body, is_credentialed).answering(derived))
     }
 
     /// Closes the idle connections on which a credential was used, and says how many; those in use are closed

@@ -416,6 +416,7 @@ async fn a_request_with_an_empty_body_says_so() {
             credential: None,
             identity: None,
             guard: None,
+            derived: keybearer_strongbox::Derived::default(),
         };
         let (request, ..) = written(open);
         assert_eq!(request.headers().contains_key("content-length"), expected);

@@ -149,14 +149,14 @@ pub fn clear(facts: &Facts, manifest: &Manifest, grants: &[Grant], request: Gues
         Place::Bound(slot, binding) => (&binding.headers, Some(attach(facts, slot, grants)?)),
     };
     for (name, _) in &headers {
-        let owned = manifest.slots.iter().any(|slot| slot.placement.owned_header() == Some(name));
+        let owned = manifest.slots.iter().any(|slot| slot.placement.owns_header(name));
         if owned || !(COMMON_HEADERS.contains(&name.as_str()) || extra_headers.contains(name)) {
             let name = name.chars().take(64).collect();
             return Err(Refusal::HeaderNotAllowed { name });
         }
     }
-    if let Some(Attach { how: How::Slot(Placement::Query { name }), .. }) = &attach {
-        check_parameter(name, target.query())?;
+    if let Some(Attach { how: How::Slot(placement), .. }) = &attach {
+        check_parameters(placement, target.query())?;
     }
     let (destination, path, query) = target.into_parts();
     let parts = ClearedParts { destination, method: request.method, path, query, headers, body: request.body };
@@ -263,14 +263,14 @@ fn check_headers(headers: Vec<GuestHeader>) -> Result<Vec<(String, Vec<u8>)>, Re
     Ok(checked)
 }
 
-/// The guest must not set the parameter that the slot owns, in any spelling (threats N20).
-fn check_parameter(owned: &str, query: Option<&str>) -> Result<(), Refusal> {
+/// The guest must not set a parameter that the slot owns, in any spelling (threats N20, P09).
+fn check_parameters(placement: &Placement, query: Option<&str>) -> Result<(), Refusal> {
     let pairs = query.unwrap_or_default().split(['&', ';']);
     for pair in pairs {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let decoded: String = url::form_urlencoded::parse(name.as_bytes()).map(|(name, _)| name.into_owned()).collect();
-        if decoded.eq_ignore_ascii_case(owned) {
-            return Err(Refusal::ParameterNotAllowed { name: owned.to_owned() });
+        if placement.owns_parameter(&decoded) {
+            return Err(Refusal::ParameterNotAllowed { name: decoded.to_ascii_lowercase() });
         }
     }
     Ok(())

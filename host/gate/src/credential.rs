@@ -32,6 +32,9 @@ pub enum CredentialKind {
     Header,
     /// The value of a query parameter.
     Query,
+    /// An access key of AWS: its id, its secret and, where it is a session's, the session token, on lines of their
+    /// own. It signs, and is itself on no request but for the session token.
+    AwsKeys,
     /// A recipe: the client secret is the value; an access token is minted with it (RFC 6749 §4.4) and
     /// is what goes out, as a bearer.
     OauthClientCredentials(OauthClient),
@@ -50,6 +53,8 @@ pub enum StoredForm {
     Pair,
     /// One private key and its chain of certificates in PEM.
     Identity,
+    /// An access key of AWS, on two or three lines.
+    AwsKeys,
 }
 
 /// What goes out: by form, whatever it was made of.
@@ -64,6 +69,8 @@ pub enum Yields {
     Header,
     /// The value of a query parameter.
     Query,
+    /// An access key of AWS, which signs (see [`CredentialKind::AwsKeys`]).
+    AwsKeys,
 }
 
 impl Yields {
@@ -77,6 +84,7 @@ impl Yields {
                 | (Self::Basic, Placement::Basic)
                 | (Self::Header, Placement::Header { .. })
                 | (Self::Query, Placement::Query { .. })
+                | (Self::AwsKeys, Placement::Sigv4 { .. })
         )
     }
 }
@@ -90,6 +98,7 @@ impl CredentialKind {
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
+            Self::AwsKeys => Yields::AwsKeys,
             Self::VaultKv(recipe) => recipe.yields,
             Self::VaultDatabase(recipe) => recipe.yields,
         }
@@ -101,7 +110,7 @@ impl CredentialKind {
     /// [`RecipeRefused`] says which field must not be as it is.
     pub fn check(&self) -> Result<(), RecipeRefused> {
         match self {
-            Self::Bearer | Self::Basic | Self::Header | Self::Query => Ok(()),
+            Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys => Ok(()),
             Self::OauthClientCredentials(client) if client.token_url.destination().scheme() != Scheme::Https => {
                 Err(RecipeRefused("`token_url` begins with `https://`"))
             }
@@ -119,6 +128,7 @@ impl CredentialKind {
             Self::VaultKv(VaultKv { server, .. }) | Self::VaultDatabase(VaultDatabase { server, .. }) => {
                 server.login.stored()
             }
+            Self::AwsKeys => StoredForm::AwsKeys,
             Self::Bearer | Self::Header | Self::Query | Self::OauthClientCredentials(_) => StoredForm::Text,
         }
     }
@@ -126,7 +136,7 @@ impl CredentialKind {
     /// Whether what goes out is fetched or minted with what is stored; otherwise it is what is stored.
     #[must_use]
     pub fn is_recipe(&self) -> bool {
-        !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query)
+        !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys)
     }
 
     /// Whether its source may come to hold another value without telling: what was fetched is used for a short time

@@ -65,6 +65,31 @@ pub enum Auth {
     Header(&'static str, Ingredient),
     /// The connection itself, by a client certificate: one private key and its chain in PEM (RFC 8705).
     ClientCertificate(Ingredient),
+    /// A signature over the whole request (AWS Signature Version 4).
+    Sigv4 {
+        /// As in the service's endpoint.
+        region: String,
+        /// The service's signing name.
+        service: &'static str,
+        /// What signs.
+        keys: AwsKeys,
+    },
+}
+
+/// An access key of AWS, in one piece or in three.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AwsKeys {
+    /// Id, secret and perhaps a session token, on lines of their own.
+    Lines(Ingredient),
+    /// Each by itself, as an answer held it.
+    Parts {
+        /// The access key's id.
+        id: Ingredient,
+        /// Its secret.
+        secret: Ingredient,
+        /// The session's token.
+        token: Ingredient,
+    },
 }
 
 /// The body of a request to a source.

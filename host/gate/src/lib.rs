@@ -49,6 +49,7 @@ pub use destination::Target;
 pub use exchange::AnswerShape;
 pub use exchange::At;
 pub use exchange::Auth;
+pub use exchange::AwsKeys;
 pub use exchange::Carried;
 pub use exchange::Exchange;
 pub use exchange::ExchangeBody;

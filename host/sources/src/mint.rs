@@ -203,9 +203,11 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
-        CredentialKind::Bearer | CredentialKind::Basic | CredentialKind::Header | CredentialKind::Query => {
-            return Err(MintFault::Stale);
-        }
+        CredentialKind::Bearer
+        | CredentialKind::Basic
+        | CredentialKind::Header
+        | CredentialKind::Query
+        | CredentialKind::AwsKeys => return Err(MintFault::Stale),
     };
     let mut yielded = yielded;
     if record.kind.changes_unseen() && !wanted.watched {

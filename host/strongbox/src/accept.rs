@@ -84,6 +84,9 @@ pub enum ValueRefused {
     /// It is no private key with its certificates.
     #[error("{}", IdentityRefused)]
     NotAnIdentity,
+    /// It is no access key of AWS.
+    #[error("the value of an access key is its id, its secret and perhaps a session token, on lines of their own")]
+    NotAwsKeys,
     /// The tenant has no data key, or one that does not open.
     #[error("the tenant's data key is missing or does not open")]
     Unsealable,
@@ -98,6 +101,7 @@ pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRe
     match kind.stored() {
         StoredForm::Text => check_bytes(value, value.expose(), is_printable),
         StoredForm::Pair => check_yielded(Yields::Basic, value),
+        StoredForm::AwsKeys => check_yielded(Yields::AwsKeys, value),
         StoredForm::Identity if value.len() > IDENTITY_BYTES_MAX => Err(ValueRefused::TooLong),
         StoredForm::Identity => ClientIdentity::parse(value).map(drop).map_err(|_| ValueRefused::NotAnIdentity),
     }
@@ -114,6 +118,13 @@ pub(crate) fn check_yielded(yields: Yields, value: &Secret) -> Result<(), ValueR
         Yields::Basic => {
             let (_, password) = user_and_password(bytes).ok_or(ValueRefused::NotUserAndPassword)?;
             check_bytes(value, password, is_printable)
+        }
+        Yields::AwsKeys => {
+            let keys = aws_keys(bytes).ok_or(ValueRefused::NotAwsKeys)?;
+            for part in [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten() {
+                check_bytes(value, part, |byte| byte.is_ascii_graphic() || *byte == b'\n')?;
+            }
+            Ok(())
         }
     }
 }
@@ -139,6 +150,24 @@ pub(crate) fn user_and_password(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = value.iter().position(|byte| *byte == b':')?;
     let (user, password) = (&value[..colon], &value[colon + 1..]);
     (!user.is_empty() && !password.is_empty()).then_some((user, password))
+}
+
+/// An access key of AWS, taken apart.
+#[derive(Clone, Copy)]
+pub(crate) struct AwsKeys<'value> {
+    pub(crate) id: &'value [u8],
+    pub(crate) secret: &'value [u8],
+    pub(crate) token: Option<&'value [u8]>,
+}
+
+/// The two or three lines of an access key, each filled.
+pub(crate) fn aws_keys(value: &[u8]) -> Option<AwsKeys<'_>> {
+    let mut lines = value.split(|byte| *byte == b'\n');
+    let keys = AwsKeys { id: lines.next()?, secret: lines.next()?, token: lines.next() };
+    let is_filled = !keys.id.is_empty() && !keys.secret.is_empty() && keys.token.is_none_or(|token| !token.is_empty());
+    // The id stands in a header of which commas and slashes are part.
+    let is_id = keys.id.iter().all(u8::is_ascii_alphanumeric);
+    (is_filled && is_id && lines.next().is_none()).then_some(keys)
 }
 
 fn is_printable(byte: &u8) -> bool {
@@ -192,6 +221,31 @@ mod tests {
             assert_eq!(outcome(&CredentialKind::Basic, bad), Err(ValueRefused::NotUserAndPassword));
         }
         assert_eq!(outcome(&CredentialKind::Basic, b"user:sixteen:bytes:xy"), Ok(()));
+    }
+
+    #[test]
+    fn an_access_key_is_two_or_three_lines_each_of_which_can_be_looked_for() {
+        let keys = |value: &[u8]| outcome(&CredentialKind::AwsKeys, value);
+        assert_eq!(keys(b"AKIAIOSFODNN7EXAMPLE\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\n"), Ok(()));
+        assert_eq!(
+            keys(b"ASIAIOSFODNN7EXAMPLE\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\nsession-token+/0123=="),
+            Ok(())
+        );
+        for bad in [
+            b"AKIAIOSFODNN7EXAMPLE".as_slice(),
+            b"AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            b"AKIAIOSFODNN7EXAMPLE\n\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            b"AKIAIOSFODNN7EXAMP/E\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+            b"AKIAIOSFODNN7EXAMPLE\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY\na\nb",
+        ] {
+            assert_eq!(keys(bad), Err(ValueRefused::NotAwsKeys));
+        }
+        assert_eq!(keys(b"AKIAIOSFODNN7EXAMPLE\ntoo-short"), Err(ValueRefused::TooShort));
+        assert_eq!(keys(b"AKIAIOSFODNN7EXAMPLE\nwJalrXUtnFEMI K7MDENG/bPxRfiCYEXAMPLEKEY"), Err(ValueRefused::Unfit));
+        assert_eq!(
+            keys(b"AKIAIOSFODNN7EXAMPLE\r\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            Err(ValueRefused::NotAwsKeys)
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::header;
 use keybearer_gate::Auth;
+use keybearer_gate::AwsKeys;
 use keybearer_gate::Carried;
 use keybearer_gate::ExchangeBody;
 use keybearer_gate::Field;
@@ -16,11 +17,13 @@ use zeroize::Zeroizing;
 use crate::ClientIdentity;
 use crate::PlaceRefused;
 use crate::Vessel;
+use crate::accept;
 use crate::accept::user_and_password;
 use crate::place::authorization;
 use crate::place::client_pair;
 use crate::place::form_encode;
 use crate::secret::Secret;
+use crate::sigv4::Scope;
 
 /// The field and the body that an exchange adds to its request.
 pub(crate) type Completed = (Option<(HeaderName, HeaderValue)>, Option<Zeroizing<Vec<u8>>>);
@@ -32,7 +35,8 @@ pub(crate) type Completed = (Option<(HeaderName, HeaderValue)>, Option<Zeroizing
 pub(crate) fn complete(carried: &Carried, stored: Option<&Secret>, vessel: &Vessel) -> Result<Completed, PlaceRefused> {
     let open = |ingredient: &Ingredient| value_of(ingredient, stored, vessel).ok_or(PlaceRefused::WrongKind);
     let field = match &carried.auth {
-        Auth::None | Auth::ClientCertificate(_) => None,
+        // A signature is over what is on the request: it comes last.
+        Auth::None | Auth::ClientCertificate(_) | Auth::Sigv4 { .. } => None,
         Auth::Bearer(token) => Some((header::AUTHORIZATION, authorization("Bearer ", open(token)?)?)),
         Auth::Client { id, secret } => {
             let pair = client_pair(id, open(secret)?);
@@ -66,6 +70,26 @@ pub(crate) fn identity(
     };
     let pem = pem.ok_or(PlaceRefused::WrongKind)?;
     ClientIdentity::parse(pem).map(Some).map_err(|_| PlaceRefused::WrongKind)
+}
+
+/// What signs the request, where the exchange says so.
+///
+/// # Errors
+/// [`PlaceRefused::WrongKind`] as for [`complete`].
+pub(crate) fn signing<'secret>(
+    carried: &'secret Carried,
+    stored: Option<&'secret Secret>,
+    vessel: &'secret Vessel,
+) -> Result<Option<(Scope<'secret>, accept::AwsKeys<'secret>)>, PlaceRefused> {
+    let Auth::Sigv4 { region, service, keys } = &carried.auth else { return Ok(None) };
+    let open = |ingredient: &Ingredient| value_of(ingredient, stored, vessel).ok_or(PlaceRefused::WrongKind);
+    let keys = match keys {
+        AwsKeys::Lines(lines) => accept::aws_keys(open(lines)?).ok_or(PlaceRefused::WrongKind)?,
+        AwsKeys::Parts { id, secret, token } => {
+            accept::AwsKeys { id: open(id)?, secret: open(secret)?, token: Some(open(token)?) }
+        }
+    };
+    Ok(Some((Scope { region, service }, keys)))
 }
 
 fn value_of<'secret>(

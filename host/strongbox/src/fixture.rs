@@ -200,6 +200,11 @@ const MANIFEST: &str = r#"
     description = "d"
     placement = { kind = "query", name = "key" }
     bindings = [{ host = "query.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "signed"
+    description = "d"
+    placement = { kind = "sigv4", region = "eu-west-1", service = "s3" }
+    bindings = [{ host = "signed.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
     [[allow]]
     host = "open.example.com"
     methods = ["GET"]

@@ -18,6 +18,7 @@ use keybearer_contract::DispatchId;
 use keybearer_contract::Method;
 use keybearer_contract::Placement;
 use keybearer_contract::Scheme;
+use keybearer_contract::UnixMillis;
 use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
 use keybearer_gate::ClearedParts;
@@ -28,12 +29,17 @@ use keybearer_ledger::Intent;
 use zeroize::Zeroizing;
 
 use crate::ClientIdentity;
+use crate::Derived;
 use crate::Lease;
 use crate::UseGuard;
+use crate::accept::AwsKeys;
+use crate::accept::aws_keys;
 use crate::carry;
 use crate::lease::Leased;
 use crate::secret::Secret;
 use crate::secret::assert_lacks;
+use crate::sigv4;
+use crate::sigv4::Scope;
 
 /// Why a credential was not put on a request. Each is a mistake of ours: the gate has let through what
 /// it must not, or lease and request were mixed up. Nothing is sent.
@@ -114,6 +120,8 @@ pub struct OpenArmed {
     pub identity: Option<ClientIdentity>,
     /// To be held until the last byte of the credential is with the kernel, or the connection is closed.
     pub guard: Option<UseGuard>,
+    /// What was made of the credential for this request.
+    pub derived: Derived,
 }
 
 assert_lacks!(OpenArmed: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
@@ -153,6 +161,12 @@ impl Armed {
     #[must_use]
     pub fn is_credentialed(&self) -> bool {
         self.open.credential.is_some()
+    }
+
+    /// What was made of the credential for this request: goes to the [`crate::Raw`] that answers it.
+    #[must_use]
+    pub fn derived(&self) -> Derived {
+        self.open.derived.clone()
     }
 
     /// Opens it, to be written on a connection. For egress alone, and there in one file: whoever else
@@ -200,7 +214,11 @@ pub(crate) fn arm(cleared: Cleared, lease: Lease) -> Result<OpenArmed, PlaceRefu
         return Err(PlaceRefused::InTheClear);
     }
     let injection = injection(&attach, &lease.value)?;
+    let signing = signing(&attach, &lease.value)?;
     let mut open = assemble(facts, parts, Some(injection))?;
+    if let Some((scope, keys)) = signing {
+        open.derived = sigv4::sign(&mut open, scope, keys, UnixMillis::now())?;
+    }
     open.credential = Some(attach.credential);
     open.guard = lease.guard;
     Ok(open)
@@ -239,6 +257,25 @@ fn injection(attach: &Attach, value: &Leased) -> Result<Injection, PlaceRefused>
     }
 }
 
+/// What signs the request once all else is on it, if something does.
+fn signing<'lease>(
+    attach: &'lease Attach,
+    value: &'lease Leased,
+) -> Result<Option<(Scope<'lease>, AwsKeys<'lease>)>, PlaceRefused> {
+    match (&attach.how, value) {
+        (How::Slot(Placement::Sigv4 { region, service }), Leased::Stored(_, secret)) => {
+            let keys = aws_keys(secret.expose()).ok_or(PlaceRefused::WrongKind)?;
+            Ok(Some((Scope { region, service }, keys)))
+        }
+        (How::Slot(Placement::Sigv4 { region, service }), Leased::Minted(_, secret)) => {
+            let keys = aws_keys(secret.expose()).ok_or(PlaceRefused::WrongKind)?;
+            Ok(Some((Scope { region, service }, keys)))
+        }
+        (How::Exchange(carried), Leased::Source(stored, vessel)) => carry::signing(carried, stored.as_ref(), vessel),
+        _ => Ok(None),
+    }
+}
+
 fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRefused> {
     let header = |name, value| Ok(Injection { header: Some((name, value)), ..Injection::default() });
     match placement {
@@ -253,6 +290,8 @@ fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRef
             percent_encode(secret.expose(), &mut encoded);
             Ok(Injection { query: Some((name.clone(), encoded)), ..Injection::default() })
         }
+        // It is signed when all else is on it.
+        Placement::Sigv4 { .. } => Ok(Injection::default()),
     }
 }
 
@@ -281,7 +320,7 @@ pub(crate) fn client_pair(client_id: &str, secret: &[u8]) -> Secret {
 }
 
 /// RFC 3986 §2.1: everything but the unreserved characters.
-fn percent_encode(bytes: &[u8], out: &mut String) {
+pub(crate) fn percent_encode(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
             out.push(char::from(*byte));
@@ -347,6 +386,7 @@ fn assemble(facts: Facts, parts: ClearedParts, injection: Option<Injection>) -> 
         credential: None,
         identity: injection.identity,
         guard: None,
+        derived: Derived::default(),
     })
 }
 

@@ -59,6 +59,27 @@ fn basic_header_and_query_credentials_are_where_their_slots_say() {
 }
 
 #[test]
+fn p09_an_access_key_signs_and_is_itself_not_on_the_request() {
+    let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    let value = format!("ASIAIOSFODNN7EXAMPLE\n{secret}\nsession-token-0123456789");
+    let open = armed(CredentialKind::AwsKeys, "signed", &value, "/bucket/key?list-type=2");
+    let proof = header(&open, "authorization");
+    let day = &header(&open, "x-amz-date")[..8];
+    let scope = format!("AWS4-HMAC-SHA256 Credential=ASIAIOSFODNN7EXAMPLE/{day}/eu-west-1/s3/aws4_request, ");
+    assert!(proof.starts_with(&scope), "{proof}");
+    assert!(proof.contains("SignedHeaders=host;x-amz-content-sha256;x-amz-date;x-amz-security-token, "), "{proof}");
+    assert_eq!(header(&open, "x-amz-security-token"), "session-token-0123456789");
+    assert!(open.headers["authorization"].is_sensitive() && open.headers["x-amz-security-token"].is_sensitive());
+    let signature = open.derived.secret().map(Secret::expose).expect("to be looked for");
+    assert!(proof.as_bytes().ends_with(signature) && signature.len() == 64);
+    for (name, value) in &open.headers {
+        assert!(!String::from_utf8_lossy(value.as_bytes()).contains(secret), "{name}");
+    }
+    let without = armed(CredentialKind::AwsKeys, "signed", &format!("AKIAIOSFODNN7EXAMPLE\n{secret}"), "/bucket/");
+    assert!(!without.headers.contains_key("x-amz-security-token"));
+}
+
+#[test]
 fn x27_the_codings_that_the_scrubber_knows_are_asked_for_on_every_request() {
     let open = armed(CredentialKind::Bearer, "bearer", VALUE, "/x");
     assert_eq!(header(&open, "accept-encoding"), "gzip, deflate, br, zstd");
@@ -88,6 +109,11 @@ fn a_credential_of_another_kind_than_the_slot_places_is_not_placed() {
     let house = House::new();
     let tenant = house.tenant();
     let value = "user:0123456789-canary";
+    let keys = house.credential(&tenant, CredentialKind::AwsKeys, "AKIAIOSFODNN7EXAMPLE\nwJalrXUtnFEMI/K7MDENG");
+    for slot in ["bearer", "basic", "header", "query"] {
+        let outcome = arm(cleared(&tenant, slot, &keys, "/x"), house.lease(&tenant, &keys));
+        assert_eq!(outcome.err(), Some(PlaceRefused::WrongKind), "a secret that signs is never sent");
+    }
     let kinds = [CredentialKind::Bearer, CredentialKind::Basic, CredentialKind::Header, CredentialKind::Query];
     for (index, kind) in kinds.into_iter().enumerate() {
         let credential = house.credential(&tenant, kind, value);

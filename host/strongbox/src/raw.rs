@@ -1,9 +1,12 @@
 //! An answer before and after scrubbing. A [`Raw`] has no reader outside this room but for its status: it can only be
 //! scrubbed, or read as a source's answer. A [`Reply`] is for everyone.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::secret::Secret;
 use crate::secret::assert_lacks;
 
 /// An answer as it came off the connection: it may hold what was sent.
@@ -13,6 +16,24 @@ pub struct Raw {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<Bytes>,
     pub(crate) credentialed: bool,
+    pub(crate) derived: Derived,
+}
+
+/// What was made of a credential for one request, as its signature: looked for in the answer to that request (threats
+/// X10). It is of no use to anybody beyond it.
+#[derive(Clone, Default)]
+pub struct Derived(Option<Arc<Secret>>);
+
+assert_lacks!(Derived: std::fmt::Debug, PartialEq, serde::Serialize);
+
+impl Derived {
+    pub(crate) fn of(secret: Secret) -> Self {
+        Self(Some(Arc::new(secret)))
+    }
+
+    pub(crate) fn secret(&self) -> Option<&Secret> {
+        self.0.as_deref()
+    }
 }
 
 assert_lacks!(Raw: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
@@ -22,7 +43,12 @@ impl Raw {
     /// `credentialed` says whether a credential was on the request. Reason, trailers and informational
     /// answers have no place here and so reach nobody (threats X02).
     pub fn new(status: u16, headers: HeaderMap, body: Vec<Bytes>, credentialed: bool) -> Self {
-        Self { status, headers, body, credentialed }
+        Self { status, headers, body, credentialed, derived: Derived::default() }
+    }
+
+    /// The answer to a request for which this was made.
+    pub fn answering(self, derived: Derived) -> Self {
+        Self { derived, ..self }
     }
 
     /// The status, for records.

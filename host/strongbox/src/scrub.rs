@@ -73,10 +73,19 @@ pub fn scrub(raw: Raw, set: &ScrubSet, limits: ScrubLimits) -> Result<(Reply, Re
         return Err(ScrubFault::Partial);
     }
     let status = raw.status;
+    let own = ScrubSet::of_derived(&raw.derived);
+    if own.as_ref().is_some_and(|own| !own.is_complete()) {
+        return Err(ScrubFault::SetIncomplete);
+    }
     let mut reflected = Reflected::default();
-    let headers = scrub_headers(&raw.headers, set, &mut reflected);
+    let mut headers = scrub_headers(&raw.headers, set, &mut reflected);
     let mut body = decoded_body(raw, usize::try_from(limits.decoded_bytes_max).unwrap_or(usize::MAX))?;
     reflected.count += set.redact(&mut body);
+    if let Some(own) = own {
+        headers.retain(|(name, _)| !own.holds(name.as_bytes()));
+        reflected.count += headers.iter_mut().map(|(_, value)| own.redact(value)).sum::<u64>();
+        reflected.count += own.redact(&mut body);
+    }
     Ok((Reply { status, headers, body }, reflected))
 }
 

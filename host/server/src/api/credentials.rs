@@ -27,9 +27,9 @@ use crate::api::reply::Reply;
 pub(crate) struct StoreBody {
     /// What people call it; unique within the tenant.
     name: String,
-    /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`; or a recipe: `oauth_client_credentials`
-    /// with `token_url`, `client_id`, `scope`; `vault_kv` with `server`, `mount`, `path`, `field`; `vault_database` with
-    /// `server`, `role`.
+    /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`; or a recipe:
+    /// `oauth_client_credentials` with `token_url`, `client_id`, `scope`; `vault_kv` with `server`, `mount`, `path`, `field`;
+    /// `vault_database` with `server`, `role`.
     #[schema(value_type = Object)]
     kind: CredentialKind,
     /// Who answers for it.

@@ -114,6 +114,8 @@ enum Kind {
     Header,
     /// The value of a query parameter
     Query,
+    /// An access key of AWS: id, secret and perhaps session token, on lines of their own
+    AwsKeys,
     /// An OAuth client; the value is its secret
     OauthClientCredentials,
 }
@@ -209,6 +211,7 @@ impl Store {
             Kind::Basic => json!({ "kind": "basic" }),
             Kind::Header => json!({ "kind": "header" }),
             Kind::Query => json!({ "kind": "query" }),
+            Kind::AwsKeys => json!({ "kind": "aws_keys" }),
             Kind::OauthClientCredentials => {
                 let mut kind = json!({
                     "kind": "oauth_client_credentials",

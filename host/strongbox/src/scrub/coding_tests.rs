@@ -204,3 +204,17 @@ fn x02_n34_header_fields_are_scrubbed_and_those_of_the_connection_or_of_ours_are
     assert_eq!(kept.len(), 5);
     assert_eq!((reflected.count, reply.status()), (4, 302));
 }
+
+#[test]
+fn x10_what_was_made_for_a_request_is_taken_out_of_its_answer() {
+    let signature = "0123456789abcdef".repeat(4);
+    let headers = fields(&[("x-echo", signature.as_str()), (&format!("x-{signature}"), "1")]);
+    let body = format!("SignatureDoesNotMatch: {signature}, {}", signature.to_uppercase());
+    let raw = Raw::new(403, headers, vec![body.into()], true);
+    let raw = raw.answering(crate::Derived::of(crate::secret::Secret::take(signature.into_bytes())));
+    let limits = ScrubLimits { decoded_bytes_max: 1_000 };
+    let (reply, reflected) = scrub(raw, &ScrubSet::empty(), limits).expect("passes");
+    assert_eq!(reply.body(), b"SignatureDoesNotMatch: [redacted], [redacted]");
+    assert_eq!(reply.headers(), [("x-echo".to_owned(), REDACTED.as_bytes().to_vec())]);
+    assert_eq!(reflected.count, 3);
+}

@@ -29,6 +29,7 @@ use super::forms::Edges;
 use super::sieve::Sieve;
 use super::views;
 use super::views::View;
+use crate::Derived;
 use crate::Strongbox;
 use crate::accept;
 use crate::guards::GuardKey;
@@ -55,6 +56,11 @@ impl ScrubSet {
     #[must_use]
     pub fn empty() -> Arc<Self> {
         Arc::new(Self::of(&[]))
+    }
+
+    /// What was made for one request.
+    pub(super) fn of_derived(derived: &Derived) -> Option<Self> {
+        derived.secret().map(|secret| Self::of(&[Zeroizing::new(secret.expose().to_vec())]))
     }
 
     /// A set that cannot be used: nothing passes.
@@ -301,7 +307,15 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
         }
         // A key goes nowhere, and its connection shows what it proves and not what it is.
         recipe if recipe.stored() == StoredForm::Identity => {}
+        CredentialKind::AwsKeys => {
+            if let Some(keys) = accept::aws_keys(value) {
+                [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten().for_each(add);
+            }
+        }
         recipe => {
+            if let Some(keys) = accept::aws_keys(value).filter(|_| recipe.stored() == StoredForm::AwsKeys) {
+                [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten().for_each(&mut add);
+            }
             let mut form = Zeroizing::new(String::with_capacity(3 * value.len()));
             place::form_encode(value, &mut form);
             add(form.as_bytes());
