@@ -114,7 +114,7 @@ impl Request<'_> {
         for part in [scope.region, scope.service, "aws4_request"] {
             key = mac(&*key, part.as_bytes());
         }
-        hex::encode(&*mac(&*key, text.as_bytes()))
+        hex::encode(*mac(&*key, text.as_bytes()))
     }
 
     fn authorization(&self, scope: Scope<'_>, id: &[u8], time: &BasicTime, signature: &str) -> Zeroizing<Vec<u8>> {
