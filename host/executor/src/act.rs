@@ -57,5 +57,14 @@ pub(crate) fn within(tenant: &TenantId, principal: PrincipalLabel, what: ActKind
 }
 
 fn act(tenant: Option<TenantId>, principal: PrincipalLabel, what: ActKind, subject: &str) -> Act {
-    Act { tenant, principal, what, subject: subject.to_owned(), version: None, epoch: None, note: String::new() }
+    Act {
+        tenant,
+        principal,
+        what,
+        subject: subject.to_owned(),
+        version: None,
+        epoch: None,
+        commit: None,
+        note: String::new(),
+    }
 }

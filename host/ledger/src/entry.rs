@@ -189,11 +189,8 @@ impl Ledger {
         record::cut(&mut act.note, NOTE_CHARS_MAX);
         let text = encode::extend(Vec::new(), &act);
         let raised = raised_epoch(&act);
-        let effect = raised.as_ref().map_or(Effect::Nothing, |(credential, epoch)| Effect::Raise {
-            tenant: act.tenant.as_ref().expect("checked by raised_epoch"),
-            credential,
-            epoch: *epoch,
-        });
+        let raised = act.tenant.as_ref().zip(raised.as_ref()).map(|(tenant, (id, epoch))| (tenant, id, *epoch));
+        let effect = Effect::Act { raised, commit: act.commit.unwrap_or(0) };
         let seq = self.append("act", &text, effect)?;
         self.durable(seq).await?;
         Ok(ActReceipt { seq })

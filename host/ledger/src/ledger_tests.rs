@@ -49,6 +49,7 @@ fn act(what: ActKind, tenant: &TenantId, subject: &str, epoch: u64) -> Act {
         subject: subject.to_owned(),
         version: Some(1),
         epoch: Some(epoch),
+        commit: None,
         note: "because".to_owned(),
     }
 }

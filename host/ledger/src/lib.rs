@@ -21,6 +21,7 @@
 //! every record carries on the chain, and a segment that someone moved or cut while it was being written
 //! makes [`Ledger::healthy`] say so.
 
+mod audit;
 mod checkpoint;
 mod entry;
 mod line;
@@ -38,6 +39,10 @@ mod ledger_tests;
 mod testing;
 
 // The public interface is:
+pub use audit::Audit;
+pub use audit::Finding;
+pub use audit::Misuse;
+pub use audit::audit;
 pub use checkpoint::Checkpoint;
 pub use checkpoint::PublicKey;
 pub use checkpoint::PublicKeyMalformed;

@@ -132,7 +132,11 @@ impl Reader {
     }
 }
 
-fn each(segment: &Segment, filter: &Filter, mut take: impl FnMut(Record, &[u8]) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn each(
+    segment: &Segment,
+    filter: &Filter,
+    mut take: impl FnMut(Record, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut lines = Lines::of(&segment.path)?;
     while let Some(line) = lines.next()? {
         // A torn line is one that is being written, or that the next start cuts off.

@@ -72,6 +72,9 @@ pub enum Body {
     Epochs {
         /// Some of them; there may be several such records.
         epochs: Vec<EpochSeen>,
+        /// The store's last commit that an act named.
+        #[serde(default)]
+        commit: u64,
     },
     /// A call was admitted.
     CallBegun {
@@ -376,6 +379,10 @@ pub struct Act {
     /// The epoch after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// How many changes the store had committed, the act's own included: where nothing else tells that a store is
+    /// older than this act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<u64>,
     /// A word to the auditor, cut to 500 characters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
@@ -408,6 +415,10 @@ pub enum ActKind {
     PackagePublished,
     PackageWithdrawn,
     SignerRevoked,
+    ToolRevoked,
+    ToolRestored,
+    PrincipalRevoked,
+    PrincipalRestored,
     MasterKeyRotated,
     DangerousSetting,
     ServerStarted,

@@ -73,6 +73,9 @@ pub struct Recovery {
     /// The highest epoch of every credential: a store that knows a lower one is older than the ledger, and
     /// what was revoked since would live again (threats C08).
     pub epochs: HashMap<(TenantId, CredentialId), u64>,
+    /// How many changes the store had committed when the last act that says so was recorded: a store that has
+    /// fewer is older than the ledger.
+    pub commit: u64,
 }
 
 /// Something without outcome: nobody knows whether the upstream acted.
@@ -206,7 +209,7 @@ impl Ledger {
             Some(last) => (resume(&config, &key, &segments, last, anchored)?, Anchor::open(&config.anchor)?),
         };
         let Start { writer, found, torn_bytes, open, created } = start;
-        let epochs = writer.standing.epochs.clone();
+        let (epochs, commit) = (writer.standing.epochs.clone(), writer.standing.commit);
         let synced = watch::Sender::new(Synced { upto: writer.head.seq, failed: 0 });
         let ledger = Self::start(Inner {
             key,
@@ -227,7 +230,7 @@ impl Ledger {
         .map_err(|error| LedgerRefused::io(&config.dir, error))?;
         let unknown = ledger.list_unknown(open)?;
         ledger.checkpoint()?;
-        Ok((ledger, Recovery { created, found, torn_bytes, unknown, epochs }))
+        Ok((ledger, Recovery { created, found, torn_bytes, unknown, epochs, commit }))
     }
 
     /// Says in the ledger what has no outcome, dispatches before the calls that they belong to.
@@ -426,12 +429,14 @@ impl Found {
             | Body::DispatchUnknown { dispatch } => {
                 self.open.dispatches.remove(&dispatch.dispatch);
             }
-            Body::Epochs { epochs } => {
+            Body::Epochs { epochs, commit } => {
+                self.epochs.commit = self.epochs.commit.max(commit);
                 for seen in epochs {
                     self.epochs.raise(&seen.tenant, &seen.credential, seen.epoch);
                 }
             }
             Body::Act { act } => {
+                self.epochs.commit = self.epochs.commit.max(act.commit.unwrap_or(0));
                 if let (Some(tenant), Some((credential, epoch))) = (&act.tenant, raised_epoch(&act)) {
                     self.epochs.raise(tenant, &credential, epoch);
                 }

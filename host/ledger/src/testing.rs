@@ -134,8 +134,13 @@ pub(crate) fn facts() -> Facts {
 
 /// A request with a credential: the host's own to a source is the least that can be cleared.
 pub(crate) fn cleared(facts: &Facts) -> Cleared {
+    cleared_for(facts, &CredentialId::random())
+}
+
+/// The same, with this credential.
+pub(crate) fn cleared_for(facts: &Facts, credential: &CredentialId) -> Cleared {
     let record = serde_json::json!({
-        "id": CredentialId::random(), "tenant": facts.tenant, "name": "c",
+        "id": credential, "tenant": facts.tenant, "name": "c",
         "kind": { "kind": "oauth_client_credentials", "token_url": "https://id.example/token?a=b", "client_id": "c" },
         "owner": "o", "justification": "j", "created": 1, "state": "active", "epoch": 3, "versions": [],
     });

@@ -266,6 +266,7 @@ fn what_follows_the_last_anchored_record_is_verified_as_well() {
         subject: "server".to_owned(),
         version: None,
         epoch: None,
+        commit: None,
         note: String::new(),
     };
     run(ledger.act(act)).expect("acts");

@@ -222,7 +222,7 @@ pub(crate) enum Effect<'record> {
     EndCall(&'record CallId),
     Intend(&'record DispatchFacts, &'record Arc<[u8]>),
     EndDispatch(&'record DispatchId),
-    Raise { tenant: &'record TenantId, credential: &'record CredentialId, epoch: u64 },
+    Act { raised: Option<(&'record TenantId, &'record CredentialId, u64)>, commit: u64 },
 }
 
 /// What is open, and the highest epochs: said again at the head of every segment.
@@ -231,6 +231,7 @@ pub(crate) struct Standing {
     pub(crate) calls: HashMap<CallId, Arc<[u8]>>,
     pub(crate) dispatches: HashMap<DispatchId, Arc<[u8]>>,
     pub(crate) epochs: HashMap<(TenantId, CredentialId), u64>,
+    pub(crate) commit: u64,
 }
 
 impl Standing {
@@ -252,7 +253,10 @@ impl Standing {
             Effect::EndDispatch(dispatch) => {
                 self.dispatches.remove(dispatch);
             }
-            Effect::Raise { tenant, credential, epoch } => self.raise(tenant, credential, epoch),
+            Effect::Act { raised, commit } => {
+                raised.inspect(|(tenant, credential, epoch)| self.raise(tenant, credential, *epoch));
+                self.commit = self.commit.max(commit);
+            }
         }
     }
 
@@ -474,6 +478,7 @@ pub(crate) fn begin_segment(
     #[derive(Serialize)]
     struct Epochs<'some> {
         epochs: &'some [EpochSeen],
+        commit: u64,
     }
     let mut text = Vec::new();
     let mut end = head;
@@ -485,8 +490,9 @@ pub(crate) fn begin_segment(
         epoch: *epoch,
     };
     let epochs: Vec<EpochSeen> = standing.epochs.iter().map(seen).collect();
-    for some in epochs.chunks(EPOCHS_PER_RECORD) {
-        say("epochs", &encode::extend(Vec::new(), &Epochs { epochs: some }));
+    let commit = standing.commit;
+    for epochs in epochs.chunks(EPOCHS_PER_RECORD).chain((commit > 0 && epochs.is_empty()).then_some(&[][..])) {
+        say("epochs", &encode::extend(Vec::new(), &Epochs { epochs, commit }));
     }
     for call in standing.calls.values() {
         say("open_call", call);

@@ -29,6 +29,15 @@ pub(crate) enum Ledger {
         #[arg(long, value_name = "HEX")]
         public_half: Option<String>,
     },
+    /// Find every use of what had been rotated out, revoked, taken, withdrawn or suspended: exit status 1 if there
+    /// is one
+    Audit {
+        #[command(flatten)]
+        place: Place,
+        /// Only what concerns this tenant's id
+        #[arg(long, value_name = "ID")]
+        tenant: Option<String>,
+    },
     /// Print the last records
     Tail {
         #[command(flatten)]
@@ -95,6 +104,7 @@ impl Ledger {
     pub(crate) fn run(&self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Verify { place, public_half } => return verify_all(place, public_half.as_deref(), global, output),
+            Self::Audit { place, tenant } => return audit_all(place, tenant.as_deref(), global, output),
             Self::Tail { place, count, of } => {
                 let (folder, _) = place.resolve(global)?;
                 let records = Reader::new(&folder).tail(*count, &of.filter()?).context("the ledger cannot be read")?;
@@ -165,6 +175,31 @@ fn verify_all(place: &Place, key: Option<&str>, global: &Global, output: &Output
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+fn audit_all(place: &Place, tenant: Option<&str>, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let (folder, _) = place.resolve(global)?;
+    let tenant = tenant.map(str::parse).transpose().context("--tenant")?;
+    let spinner = Spinner::new("auditing the ledger");
+    let audited = keybearer_ledger::audit(&folder, tenant.as_ref());
+    drop(spinner);
+    let audited = audited.context("the ledger cannot be read")?;
+    let value = serde_json::to_value(&audited)?;
+    let counts = format!(
+        "{} records, {} dispatches with a credential, {} acts that ended something",
+        audited.records, audited.dispatches, audited.acts
+    );
+    if audited.findings.is_empty() {
+        output.say(&format!("nothing was used after it was ended: {counts}"), &value);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{} USES OF WHAT HAD BEEN ENDED: {counts}", audited.findings.len());
+    for finding in &audited.findings {
+        text.push('\n');
+        text.push_str(&sentence(&serde_json::json!({ "seq": finding.seq, "kind": finding.misuse, "of": finding })));
+    }
+    output.say(&text, &value);
+    Ok(ExitCode::FAILURE)
 }
 
 /// A record as one line for people.
