@@ -108,10 +108,12 @@ rows! {
     GET "/v1/grants" list_grants GRANTS, Nothing => 200 200;
     GET "/v1/grants/{id}/differences" grant_differences GRANTS, Grant => 200 404;
     POST "/v1/grants/{id}/approve" approve_grant GRANTS, Grant => 200 404;
-    DELETE "/v1/grants/{id}" take_grant GRANTS, Grant => 204 404;
+    DELETE "/v1/grants/{id}" take_grant GRANTS, Grant => 200 404;
     POST "/v1/grants" give_grant GRANTS, Nothing => 201 404;
     POST "/v1/tokens" issue_token TOKENS, Nothing => 201 201;
     GET "/v1/tokens" list_tokens TOKENS, Nothing => 200 200;
+    POST "/v1/principals/revoke" revoke_principal TOKENS, Nothing => 200 200;
+    POST "/v1/principals/restore" restore_principal TOKENS, Nothing => 204 204;
     POST "/v1/tokens/{id}/revoke" revoke_token TOKENS, Token => 200 404;
     POST "/v1/credentials/{id}/revoke" revoke_credential CREDENTIALS, Credential => 200 404;
     POST "/v1/hooks" make_hook CREDENTIALS, Nothing => 201 201;
@@ -126,6 +128,9 @@ rows! {
     POST "/v1/packages" publish_package Operator, Nothing => 201 401;
     GET "/v1/packages" list_packages Operator, Nothing => 200 401;
     GET "/v1/packages/{digest}" get_package Operator, Package => 200 401;
+    POST "/v1/tools/{name}/revoke" revoke_tool Operator, Tool => 200 401;
+    POST "/v1/tools/{name}/restore" restore_tool Operator, Tool => 204 401;
+    POST "/v1/signers/{key}/revoke" revoke_signer Operator, Nothing => 200 401;
     POST "/v1/packages/{digest}/withdraw" withdraw_package Operator, Package => 200 401;
     GET "/v1/shared-values" list_shared_values Operator, Nothing => 200 401;
     POST "/v1/master-key/rotate" rotate_master_key Operator, Nothing => 204 401;
@@ -290,7 +295,7 @@ impl Stage {
                 path = path.replace(placeholder, &id);
             }
         }
-        path = path.replace("{version}", "1");
+        path = path.replace("{version}", "1").replace("{key}", &"5".repeat(64));
         if row.name == "publish_package" {
             let octets = [("content-type", "application/octet-stream")];
             return client.send("POST", &path, &octets, self.echo.clone()).await;
@@ -337,6 +342,7 @@ impl Stage {
                 "value": canary("another-"),
             }),
             "rotate_credential" => json!({"value": canary("next-"), "overlap_s": 60}),
+            "revoke_principal" | "restore_principal" => json!({"principal": "jwt:https://id.example#nobody"}),
             "rollback_credential" => json!({}),
             "give_grant" => json!({"package": PACKAGE, "slot": "site", "credential": self.ids[&Subject::Credential]}),
             "approve_grant" => json!({"digest": self.ids[&Subject::Package]}),

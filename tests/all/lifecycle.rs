@@ -6,6 +6,7 @@ mod keys;
 mod oauth;
 mod overlap;
 mod revocation;
+mod revoking;
 mod rotation;
 mod tokens;
 mod values;
@@ -17,6 +18,15 @@ use serde_json::Value;
 /// The bearer token that a request carried.
 fn bearer(request: &Recorded) -> Option<&str> {
     request.header("authorization")?.strip_prefix("Bearer ")
+}
+
+/// The ledger shows no use of what had been ended.
+fn assert_audited(site: &keybearer_tests::Site) -> anyhow::Result<()> {
+    let (is_clean, audited, error) = site.server.cli(&["ledger", "audit", "--json"], b"")?;
+    anyhow::ensure!(is_clean, "the audit: {audited} {error}");
+    let audited: Value = serde_json::from_str(&audited)?;
+    anyhow::ensure!(audited["dispatches"].as_u64() > Some(0), "nothing was audited: {audited}");
+    Ok(())
 }
 
 /// Every dispatch of a credential that the upstream answered was intended before the act that ended its

@@ -107,6 +107,10 @@ impl Executor {
         let started = Instant::now();
         let deadline = within.bounded(deadline(&limits, &request));
         let tool = self.catalogue.tool(&resolved.package).await?;
+        // Entered before it is looked at again: a revocation finds the call, or the call finds the revocation.
+        let record = &resolved.package.record;
+        let holding = self.holders.enter(facts.clone(), record.signer.clone(), within.child());
+        self.check_not_revoked(&facts)?;
         let entry = self.ledger.begin_call(&facts).await.map_err(crate::ledger_problem)?;
         let shared = Arc::new(Shared {
             executor: Arc::clone(self),
@@ -115,6 +119,7 @@ impl Executor {
             sealed: resolved.grants.iter().map(|grant| grant.id.clone()).collect(),
             deadline,
             within,
+            held: holding.held(),
             response_bytes: limits.response_bytes,
             credentials: resolved.grants.iter().filter_map(|grant| grant.credential.clone()).collect(),
             requests: AtomicU32::new(0),
@@ -128,10 +133,16 @@ impl Executor {
         );
         let ended = tokio::select! {
             biased;
+            // Only what is stopped before it began: a result that is there is not thrown away.
+            () = std::future::ready(()), if shared.held.is_stopped() => None,
             ended = instance.invoke(request.arguments).instrument(span) => Some(scrub(ended, &shared)),
-            () = shared.within.over() => None,
+            () = shared.held.stopped() => None,
         };
         let (outcome, logs) = match ended {
+            // It was counted among those that were stopped, however it took that.
+            ended if shared.held.was_revoked() => {
+                (Err(crate::revocation::call_revoked()), ended.map(|clean| clean.logs).unwrap_or_default())
+            }
             None => (Err(shared.within.cut_off()), Vec::new()),
             Some(Clean { outcome: Err(stop), logs }) => (Err(stop_problem(stop)), logs),
             Some(Clean { outcome: Ok(result), logs }) => {

@@ -51,8 +51,18 @@ impl Catalogue {
         Self { store, sandbox, revoked, ready: RwLock::default() }
     }
 
+    /// Whether packages of this signer may run.
+    pub(crate) fn is_trusted(&self, signer: &String) -> bool {
+        !self.revoked.contains(signer) && !self.store.is_signer_revoked(signer)
+    }
+
+    /// Lets go of a package that was held ready, and says whether it was.
+    pub(crate) fn forget(&self, digest: &Digest) -> bool {
+        self.ready.write().remove(digest).is_some()
+    }
+
     fn is_open(&self, record: &PackageRecord, tenant: &TenantId) -> bool {
-        record.is_open_to(tenant) && !self.revoked.contains(&record.signer)
+        record.is_open_to(tenant) && self.is_trusted(&record.signer)
     }
 
     /// The versions of a package that a tenant may see, newest first. Unknown and not visible are the
@@ -68,7 +78,7 @@ impl Catalogue {
     /// [`Code::NotFound`] for what is not there or not visible; [`Code::GrantMissing`] where no grant covers it.
     pub(crate) fn resolve(&self, context: &TenantContext, request: &CallRequest) -> Result<Resolved, Problem> {
         let tenant = context.tenant();
-        if !context.may_call(&request.tool) {
+        if !context.may_call(&request.tool) || self.store.is_tool_revoked(&request.tool) {
             return Err(Problem::not_found());
         }
         let versions = self.store.versions(&request.tool.package);

@@ -234,7 +234,7 @@ impl Executor {
     ) -> Result<(), Problem> {
         let (version, epoch) = version_and_epoch;
         let act = crate::act::of_tenant(context, kind, id.as_str());
-        self.record(Act { version, epoch: Some(epoch), ..act }).await
+        self.record(Act { version, epoch: Some(epoch), commit: Some(self.store.commits()), ..act }).await
     }
 }
 

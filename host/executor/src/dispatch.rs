@@ -49,6 +49,8 @@ use tracing::Instrument as _;
 use crate::Executor;
 use crate::catalogue;
 use crate::catalogue::Package;
+use crate::holders::Held;
+use crate::holders::Rider;
 use crate::runs::Within;
 
 /// What the dispatches of one call share.
@@ -62,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) sealed: Vec<GrantId>,
     pub(crate) deadline: Instant,
     pub(crate) within: Within,
+    pub(crate) held: Arc<Held>,
     pub(crate) response_bytes: u64,
     /// The credentials of those grants: looked for in answers even when a grant is taken meanwhile.
     pub(crate) credentials: Vec<CredentialId>,
@@ -153,14 +156,15 @@ impl Shared {
             address: vetted.address(),
             purpose: Purpose::Guest,
         };
-        if self.within.is_over() {
+        if self.held.is_stopped() {
             return Err(HOST_NOT_SENT.into());
         }
         let started = Instant::now();
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
-        let armed = match self.arm(cleared, intent, selected) {
+        let (under_way, rider) = self.held.begin(cleared.attach().and_then(|attach| attach.grant.clone()));
+        let armed = match self.arm(cleared, intent, selected, rider) {
             Ok(armed) => armed,
             Err(why) => {
                 let outcome = DispatchOutcome::failed(Fault::Stale, Delivery::NotSent);
@@ -174,9 +178,13 @@ impl Shared {
                 let outcome = DispatchOutcome::failed(Fault::Revoked, Delivery::MaybeSent);
                 Err((outcome, Stopped::Guest(GuestFault::Denied)))
             }
-            () = self.within.over() => {
-                let outcome = DispatchOutcome::failed(Fault::Stopped, Delivery::MaybeSent);
-                Err((outcome, Stopped::Guest(GuestFault::Host { delivery: Delivery::MaybeSent })))
+            () = under_way.stopped() => {
+                let taken = !under_way.ends_with_its_call();
+                let (fault, told) = match taken {
+                    true => (Fault::Revoked, GuestFault::Denied),
+                    false => (Fault::Stopped, GuestFault::Host { delivery: Delivery::MaybeSent }),
+                };
+                Err((DispatchOutcome::failed(fault, Delivery::MaybeSent), Stopped::Guest(told)))
             }
             answered = self.send(armed, vetted) => answered,
         };
@@ -199,14 +207,31 @@ impl Shared {
         Ok(reply)
     }
 
-    /// From intent to armed request.
-    fn arm(&self, cleared: Cleared, intent: Intent, selected: Option<Selected>) -> Result<Armed, Stopped> {
+    /// From intent to armed request. It is entered among those under way by now, so that what is revoked from here
+    /// on finds it; what was revoked before is found here.
+    fn arm(
+        &self,
+        cleared: Cleared,
+        intent: Intent,
+        selected: Option<Selected>,
+        rider: Arc<Rider>,
+    ) -> Result<Armed, Stopped> {
+        if self.held.is_stopped() {
+            return Err(HOST_NOT_SENT.into());
+        }
+        if let Some(grant) = cleared.attach().and_then(|attach| attach.grant.as_ref())
+            && !self.grants_now().iter().any(|now| now.id == *grant)
+        {
+            return Err(Refusal::Stale.into());
+        }
         let Some(selected) = selected else {
             return keybearer_strongbox::plain(cleared, intent).map_err(|_| HOST_NOT_SENT.into());
         };
         let slot = cleared.attach().and_then(|attach| attach.slot.clone());
         match self.executor.strongbox.lease(selected, &intent, UnixMillis::now()) {
-            Ok(lease) => keybearer_strongbox::place(cleared, intent, lease).map_err(|_| HOST_NOT_SENT.into()),
+            Ok(lease) => {
+                keybearer_strongbox::place(cleared, intent, lease.carrying(rider)).map_err(|_| HOST_NOT_SENT.into())
+            }
             Err(LeaseRefused::Unusable) => match slot {
                 Some(slot) => Err(Refusal::CredentialUnusable { slot }.into()),
                 None => Err(Refusal::Stale.into()),

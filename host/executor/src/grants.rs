@@ -113,17 +113,6 @@ impl Executor {
         Ok(self.grant_view(context, &grant))
     }
 
-    /// Takes a grant away: the next dispatch no longer has it, calls that are running included.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`].
-    pub async fn take_grant(&self, context: &TenantContext, id: &GrantId) -> Result<(), Problem> {
-        context.require(Scope::Grants)?;
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
-        crate::blocking(move || store.remove_grant(&tenant, &subject)).await?;
-        self.grant_act(context, ActKind::GrantTaken, id).await
-    }
-
     fn check_grant(&self, context: &TenantContext, new: &NewGrant, record: &PackageRecord) -> Result<(), Problem> {
         if let Some(actions) = &new.actions {
             let unknown = actions.iter().find(|action| !record.tools.iter().any(|tool| tool.name == **action));

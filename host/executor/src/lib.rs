@@ -14,6 +14,7 @@ mod credentials;
 mod dispatch;
 mod explain;
 mod grants;
+mod holders;
 mod hooks;
 mod idempotency;
 mod mint;
@@ -120,6 +121,7 @@ pub struct Executor {
     pub(crate) tenant_defaults: (u32, u32),
     pub(crate) run_limits: RunLimits,
     pub(crate) live: runs::LiveRuns,
+    pub(crate) holders: Arc<holders::Holders>,
     pub(crate) rows: rows::Rows,
     running: TaskTracker,
     stopping: AtomicBool,
@@ -152,7 +154,11 @@ impl Executor {
     /// # Errors
     /// [`Unauthenticated`] if the tenant is gone, suspended or younger than the proof.
     pub fn enter(&self, principal: Principal) -> Result<TenantContext, Unauthenticated> {
-        principal.enter(self.store.as_ref())
+        let context = principal.enter(self.store.as_ref())?;
+        if self.store.is_principal_revoked(context.tenant(), context.principal().as_str()) {
+            return Err(Unauthenticated);
+        }
+        Ok(context)
     }
 
     /// Whether calls can be taken now.

@@ -64,8 +64,19 @@ impl Transport for Way<'_> {
         vessel: &Vessel,
         deadline: Instant,
     ) -> Result<Raw, MintFault> {
-        let lease =
-            |intent: &Intent| self.0.strongbox.lease_source(selected.clone(), vessel, intent, UnixMillis::now());
+        // A mint is a request of the call that needs it: what stops the call stops it.
+        let held = self.0.holders.find(&cleared.facts().call);
+        let under_way = held.as_ref().map(|held| held.begin(None));
+        let lease = |intent: &Intent| {
+            if held.as_ref().is_some_and(|held| held.is_stopped()) {
+                return Err(LeaseRefused::Stale);
+            }
+            let lease = self.0.strongbox.lease_source(selected.clone(), vessel, intent, UnixMillis::now())?;
+            Ok(match &under_way {
+                Some((_, rider)) => lease.carrying(std::sync::Arc::clone(rider)),
+                None => lease,
+            })
+        };
         self.send(cleared, selected, Purpose::Mint, deadline, lease).await
     }
 

@@ -136,6 +136,17 @@ pub enum OpenRefused {
         /// Its epoch in the ledger.
         recorded: u64,
     },
+    /// The store is older than the ledger.
+    #[error(
+        "the store is older than the ledger: it has {stored} changes, and had {recorded} when something was revoked; \
+         put the newer store back, or what was revoked since would live again"
+    )]
+    StoreRolledBack {
+        /// How many changes the store has.
+        stored: u64,
+        /// How many it had when an act was recorded.
+        recorded: u64,
+    },
     /// The master key does not open this store.
     #[error(
         "the master key does not open the data key of tenant {tenant}: put the key back that belongs to this store"
@@ -223,6 +234,7 @@ impl Executor {
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             run_limits: config.runs,
+            holders: crate::holders::Holders::new(),
             live: LiveRuns::new(cut_off.clone()),
             cut_off,
         });
@@ -271,6 +283,10 @@ fn check_epochs(store: &Store, recovery: &Recovery) -> Result<(), OpenRefused> {
             let credential = key.1.to_string();
             return Err(OpenRefused::StoreTooOld { credential, stored: epoch, recorded: *recorded });
         }
+    }
+    let commits = store.commits();
+    if commits < recovery.commit {
+        return Err(OpenRefused::StoreRolledBack { stored: commits, recorded: recovery.commit });
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ impl Executor {
         let signature = bundle.signature().ok_or_else(|| {
             Problem::new(Code::SignatureRefused, "the package is not signed: use `keybearer tool sign`")
         })?;
-        if !self.signers.trusts(&signature.signer) {
+        if !self.signers.trusts(&signature.signer) || self.store.is_signer_revoked(&signature.signer) {
             let hint = format!("list `{}` under `packages.trusted_signers` if you trust it", signature.signer);
             return Err(Problem::new(Code::SignatureRefused, hint));
         }
@@ -78,6 +78,10 @@ impl Executor {
         let others = self.store.packages().iter().filter(|other| other.digest != record.digest).count();
         one_more("packages", others, self.rows.ceilings.packages, "no further version can be published")?;
         let (store, stored, component) = (Arc::clone(&self.store), record.clone(), bundle.component().to_vec());
+        if self.store.package(&record.digest).is_some_and(|known| known.withdrawn.is_some()) {
+            // Said before it can run again: the ledger never shows a use that looks forbidden.
+            self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
+        }
         crate::blocking(move || store.publish(stored, &component, options.rollback)).await?;
         drop(turn);
         self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
@@ -98,17 +102,6 @@ impl Executor {
         self.packages(operator).into_iter().find(|view| view.digest == *digest).ok_or_else(Problem::not_found)
     }
 
-    /// Withdraws a version: no call runs it any more.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`].
-    pub async fn withdraw(&self, operator: &OperatorContext, digest: &Digest) -> Result<PackageView, Problem> {
-        let (store, subject) = (Arc::clone(&self.store), *digest);
-        crate::blocking(move || store.withdraw(&subject, UnixMillis::now())).await?;
-        self.package_act(operator, ActKind::PackageWithdrawn, digest).await?;
-        self.package(operator, digest)
-    }
-
     /// The tools that the tenant may see.
     ///
     /// # Errors
@@ -125,7 +118,11 @@ impl Executor {
             let covered = versions.iter().find(|record| grants.iter().all(|grant| catalogue::covers(grant, record)));
             let granted = !grants.is_empty() && covered.is_some();
             if let Some(record) = covered.or(versions.first()) {
-                views.extend(record.tools.iter().map(|tool| tool_view(record, tool, granted)));
+                let running = record.tools.iter().filter(|tool| {
+                    let name = ToolRef { package: record.name.clone(), tool: tool.name.clone() };
+                    !self.store.is_tool_revoked(&name)
+                });
+                views.extend(running.map(|tool| tool_view(record, tool, granted)));
             }
         }
         Ok(views)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
-use keybearer_contract::TokenId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Scope;
@@ -53,18 +52,6 @@ impl Executor {
         Ok(self.store.tokens(context.tenant()).iter().map(|record| view(record)).collect())
     }
 
-    /// Revokes a token: the next request with it is refused.
-    ///
-    /// # Errors
-    /// [`Code::NotFound`] for what is not there or another tenant's.
-    pub async fn revoke_token(&self, context: &TenantContext, id: &TokenId) -> Result<TokenView, Problem> {
-        context.require(Scope::Tokens)?;
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
-        let record = crate::blocking(move || store.revoke_token(&tenant, &subject, UnixMillis::now())).await?;
-        self.record(act::of_tenant(context, ActKind::TokenRevoked, id.as_str())).await?;
-        Ok(view(&record))
-    }
-
     pub(crate) async fn issue(
         &self,
         tenant: &TenantId,
@@ -76,6 +63,9 @@ impl Executor {
         }
         if new.label.trim().is_empty() || new.label.len() > 200 || new.label.chars().any(char::is_control) {
             return Err(Problem::new(Code::MalformedRequest, "`label` is 1 to 200 bytes of plain text"));
+        }
+        if self.store.is_principal_revoked(tenant, &new.label) {
+            return Err(Problem::new(Code::Conflict, "a principal of this label was revoked: restore it first"));
         }
         let now = UnixMillis::now();
         let life = now..UnixMillis(now.0 + new.life_s * 1000);

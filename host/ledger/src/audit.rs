@@ -85,6 +85,8 @@ pub enum Misuse {
     RevokedPrincipal,
     /// A tool or package was run after it was revoked or withdrawn.
     RevokedTool,
+    /// A call of a run ran after the run had ended.
+    EndedRun,
     /// A tenant's call ran while it was suspended.
     SuspendedTenant,
     /// Such a use has no outcome: nobody knows whether it happened.
@@ -158,6 +160,10 @@ impl Auditor {
             }
             Body::CallAbandoned { facts } | Body::CallUnknown { facts } => {
                 self.calls.remove(&facts.call);
+            }
+            Body::RunEnded { run, .. } => {
+                self.audit.acts += 1;
+                self.ended.insert((Misuse::EndedRun, Some(run.tenant), run.run.to_string()), seq);
             }
             Body::DispatchIntended { dispatch } => self.intent(seq, &dispatch),
             Body::DispatchClosed { dispatch, outcome } => {
@@ -269,6 +275,7 @@ impl Auditor {
         let tenant = || Some(facts.tenant.clone());
         [
             (Misuse::RevokedPrincipal, tenant(), facts.principal.to_string()),
+            (Misuse::EndedRun, tenant(), facts.run.to_string()),
             (Misuse::SuspendedTenant, tenant(), facts.tenant.to_string()),
             (Misuse::RevokedTool, None, facts.package.to_string()),
             (Misuse::RevokedTool, None, facts.tool.to_string()),

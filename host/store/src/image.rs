@@ -3,6 +3,7 @@
 //! T07). Tokens, API's and runs', and hooks are the exception: they are what tells the tenant.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
@@ -27,7 +28,9 @@ use rusqlite::Connection;
 use rusqlite::Row;
 use serde::de::DeserializeOwned;
 
+use crate::Named;
 use crate::PackageRecord;
+use crate::revocations::Revoked;
 use crate::store::from_json;
 
 /// The tables, as of the last committed transaction.
@@ -40,6 +43,7 @@ pub(crate) struct Image {
     run_owners: HashMap<RunId, TenantId>,
     pub(crate) hooks: HashMap<HookId, Arc<HookRecord>>,
     pub(crate) packages: Packages,
+    pub(crate) revoked: Revoked,
 }
 
 /// What belongs to one living tenant.
@@ -50,6 +54,7 @@ pub(crate) struct TenantImage {
     pub(crate) credential_names: HashMap<String, CredentialId>,
     pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
     pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
+    pub(crate) revoked_principals: HashSet<String>,
 }
 
 /// The operator's catalogue.
@@ -87,6 +92,7 @@ impl Image {
             credential_names: HashMap::new(),
             grants: HashMap::new(),
             runs: HashMap::new(),
+            revoked_principals: HashSet::new(),
         };
         self.tenants.insert(record.id.clone(), tenant);
     }
@@ -200,6 +206,17 @@ impl Image {
         each(connection, "SELECT record FROM grants", |row| {
             let grant: Grant = record(row, "grants")?;
             image.tenants.get_mut(&grant.tenant).ok_or_else(|| stray("grants"))?.put_grant(grant);
+            Ok(())
+        })?;
+        each(connection, "SELECT tenant, kind, name FROM revocations", |row| {
+            let malformed = || Damage::Row("a row of `revocations` does not parse".to_owned());
+            let (tenant, kind, name): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            image.put_revoked(match kind.as_str() {
+                "principal" => Named::Principal(tenant.parse().map_err(|_| malformed())?, name),
+                "tool" => Named::Tool(name.parse().map_err(|_| malformed())?),
+                "signer" => Named::Signer(name),
+                _ => return Err(malformed()),
+            });
             Ok(())
         })?;
         each(connection, "SELECT record FROM runs", |row| {

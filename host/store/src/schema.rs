@@ -128,6 +128,16 @@ const MIGRATIONS: &[&str] = &[
         FOREIGN KEY (tenant, credential) REFERENCES credentials (tenant, id)
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    -- What was revoked by name. The tenant is '' for what is the operator's.
+    CREATE TABLE revocations (
+        tenant TEXT NOT NULL,
+        kind   TEXT NOT NULL CHECK (kind IN ('principal', 'tool', 'signer')),
+        name   TEXT NOT NULL,
+        at     INTEGER NOT NULL,
+        PRIMARY KEY (tenant, kind, name)
+    ) STRICT, WITHOUT ROWID;
+"#,
 ];
 
 /// The schema that this build writes.

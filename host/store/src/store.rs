@@ -51,6 +51,8 @@ struct Writer {
     connection: Connection,
     // Dropped after the connection: the lock is given back when the last byte is written.
     guard: Guard,
+    /// How many changes were committed in the store's life.
+    count: u64,
 }
 
 /// Only a backup tool that reads the file can hold its lock; it does so for moments.
@@ -67,7 +69,7 @@ impl Store {
         let (connection, image, count) = open_checked(path, &guard)?;
         guard.acknowledge(count);
         Ok(Arc::new(Self {
-            writer: Mutex::new(Writer { connection, guard }),
+            writer: Mutex::new(Writer { connection, guard, count }),
             image: RwLock::new(image),
             running: Mutex::default(),
         }))
@@ -87,8 +89,15 @@ impl Store {
         let count: i64 =
             transaction.query_row("UPDATE commits SET count = count + 1 RETURNING count", [], |row| row.get(0))?;
         transaction.commit()?;
-        writer.guard.acknowledge(count.unsigned_abs());
+        writer.count = count.unsigned_abs();
+        let count = writer.count;
+        writer.guard.acknowledge(count);
         Ok(show(&mut self.image.write(), made))
+    }
+
+    /// How many changes were committed and acknowledged.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.writer.lock().count
     }
 
     /// Reads what is not in the image.

@@ -129,6 +129,17 @@ pub struct Lease {
 
 assert_lacks!(Lease: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
 
+impl Lease {
+    /// Has something dropped when no byte of the credential will be sent any more: its last one is with the kernel,
+    /// or its connection is closed. So others than the strongbox can wait for that, too.
+    pub fn carrying(mut self, rider: impl Send + Sync + 'static) -> Self {
+        if let Some(guard) = &mut self.guard {
+            guard.carry(Box::new(rider));
+        }
+        self
+    }
+}
+
 /// The value, by what may be done with it.
 pub(crate) enum Leased {
     /// A stored value, to be placed as its kind says.

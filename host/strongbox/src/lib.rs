@@ -14,6 +14,10 @@ mod accept;
 mod answer;
 mod carry;
 mod guards;
+#[cfg(test)]
+mod guards_model;
+#[cfg(test)]
+mod guards_tests;
 mod identity;
 mod lease;
 mod master;
@@ -25,6 +29,7 @@ mod seal;
 mod secret;
 mod sigv4;
 mod strongbox;
+mod sync;
 mod vessel;
 mod webhook;
 

@@ -6,6 +6,7 @@ use keybearer_tests::Site;
 use keybearer_tests::canary;
 use serde_json::json;
 
+use super::assert_audited;
 use super::assert_order;
 use super::bearer;
 
@@ -36,6 +37,7 @@ async fn r01_r04_a_rotation_is_taken_back_while_its_overlap_lasts_and_dispatches
     let reflected = holder.get(&format!("/anything/{next}")).await?;
     assert_eq!(bearer(&site.upstream.recorded()[1]), Some(holder.value.as_str()), "the value before, again");
     assert!(!reflected.text().contains(&next), "what was taken back is still scrubbed: {}", reflected.text());
+    assert_audited(&site)?;
     assert_order(&site.ledger()?, &holder.credential)
 }
 

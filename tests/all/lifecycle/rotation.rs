@@ -10,6 +10,7 @@ use keybearer_tests::Site;
 use keybearer_tests::canary;
 use serde_json::json;
 
+use super::assert_audited;
 use super::assert_order;
 use super::bearer;
 
@@ -69,6 +70,7 @@ async fn r01_under_load_each_request_carries_one_version_and_none_an_old_one_aft
         let floor: usize = request.target.rsplit("from-").next().expect("a number").parse()?;
         assert!(version >= floor, "version {version} on {} after the rotation to {floor}", request.target);
     }
+    assert_audited(&site)?;
     assert_order(&site.ledger()?, &holder.credential)
 }
 
@@ -122,6 +124,7 @@ async fn r01_with_1000_calls_in_flight_the_ledger_names_the_version_that_the_ups
         used.insert(version);
     }
     assert!(used.len() > 1, "the rotations met calls on their way: {used:?}");
+    assert_audited(&site)?;
     assert_order(&ledger, &holder.credential)
 }
 

@@ -56,7 +56,7 @@ async fn t15_a_token_gives_no_more_than_it_has_and_nothing_once_it_is_revoked() 
     assert!(!administrator.get("/v1/tokens").await?.text().contains(&text), "a token is shown once");
 
     let revoked = administrator.post(&format!("/v1/tokens/{id}/revoke"), &json!({})).await?;
-    assert!(revoked.json()["revoked"].is_u64(), "{}", revoked.text());
+    assert!(revoked.json()["calls_cancelled"].is_u64(), "{}", revoked.text());
     let refused = agent.post("/v1/calls", &echo).await?;
     let nobody = site.server.public().post("/v1/calls", &echo).await?;
     assert_eq!((refused.status, &refused.body), (401, &nobody.body));
@@ -74,7 +74,7 @@ async fn r10_a_suspended_tenant_is_nobody_until_it_is_active_again() -> anyhow::
         async move { operator.post(&path, &json!({})).await }
     };
     assert_eq!(holder.get("/anything").await?.status, 200);
-    assert_eq!(state("suspend").await?.json()["state"], "suspended");
+    assert_eq!(state("suspend").await?.json()["what"], "tenant");
     let arrived = site.upstream.recorded().len();
     let nobody = site.server.public().get("/v1/tools").await?;
     for answer in [holder.get("/anything").await?, holder.tenant.client.get("/v1/tools").await?] {

@@ -152,14 +152,14 @@ impl Within {
         self.deadline.map_or(deadline, |run| run.min(deadline))
     }
 
+    /// Ends with the run, and may end sooner.
+    pub(crate) fn child(&self) -> CancellationToken {
+        self.over.child_token()
+    }
+
     /// Ready when the run has ended or the server goes down.
     pub(crate) async fn over(&self) {
         self.over.cancelled().await;
-    }
-
-    /// Whether it is.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.is_cancelled()
     }
 
     /// What a caller is told whose call was cut off.

@@ -51,6 +51,5 @@ pub(crate) async fn approve(app: Arc<App>, context: TenantContext, input: Input)
 /// DELETE /v1/grants/{id}
 pub(crate) async fn take(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: GrantId = input.parameter(0)?;
-    app.executor.take_grant(&context, &id).await?;
-    Ok(Reply::nothing())
+    Reply::ok(&app.executor.take_grant(&context, &id).await?)
 }

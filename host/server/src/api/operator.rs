@@ -6,6 +6,7 @@ use keybearer_contract::Code;
 use keybearer_contract::Digest;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_executor::PublishOptions;
 use keybearer_executor::Rollback;
 use keybearer_gate::OperatorContext;
@@ -68,4 +69,23 @@ pub(crate) async fn rotate_master_key(
 ) -> Result<Reply, Problem> {
     app.executor.rotate_master_key(&operator).await?;
     Ok(Reply::nothing())
+}
+
+/// POST /v1/tools/{name}/revoke
+pub(crate) async fn revoke_tool(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
+    let tool: ToolRef = input.parameter(0)?;
+    Reply::ok(&app.executor.revoke_tool(&operator, &tool).await?)
+}
+
+/// POST /v1/tools/{name}/restore
+pub(crate) async fn restore_tool(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
+    let tool: ToolRef = input.parameter(0)?;
+    app.executor.restore_tool(&operator, &tool).await?;
+    Ok(Reply::nothing())
+}
+
+/// POST /v1/signers/{key}/revoke
+pub(crate) async fn revoke_signer(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
+    let signer: String = input.parameter(0)?;
+    Reply::ok(&app.executor.revoke_signer(&operator, &signer).await?)
 }

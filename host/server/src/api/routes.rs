@@ -167,14 +167,18 @@ routes! {
         tenant!(grants::differences), GRANTS, &[], NO_BODY => 200 one::<executor::GrantDifferences>();
     POST "/v1/grants/{id}/approve" approve_grant "Approves a version, named by its digest.",
         tenant!(grants::approve), GRANTS, &[], one::<grants::ApproveBody>() => 200 one::<executor::GrantView>();
-    DELETE "/v1/grants/{id}" take_grant "Takes a grant away.",
-        tenant!(grants::take), GRANTS, &[], NO_BODY => 204 NO_BODY;
+    DELETE "/v1/grants/{id}" take_grant "Takes a grant away. Answers when requests that went by it are cut off.",
+        tenant!(grants::take), GRANTS, &[], NO_BODY => 200 one::<executor::Revoked>();
     POST "/v1/tokens" issue_token "Issues an API token with no scope that the issuer lacks. It is shown this once.",
         tenant!(tokens::issue), TOKENS, &[], one::<executor::NewToken>() => 201 one::<tokens::IssuedBody>();
     GET "/v1/tokens" list_tokens "Lists the tenant's API tokens, without their secret halves.",
         tenant!(tokens::list), TOKENS, &[], NO_BODY => 200 many::<executor::TokenView>();
-    POST "/v1/tokens/{id}/revoke" revoke_token "Revokes an API token.",
-        tenant!(tokens::revoke), TOKENS, &[], NO_BODY => 200 one::<executor::TokenView>();
+    POST "/v1/tokens/{id}/revoke" revoke_token "Revokes an API token. Answers when calls by it are stopped.",
+        tenant!(tokens::revoke), TOKENS, &[], NO_BODY => 200 one::<executor::Revoked>();
+    POST "/v1/principals/revoke" revoke_principal "Revokes a principal by its label: a JWT's subject or a SPIFFE id, and every token that was issued under it.",
+        tenant!(tokens::revoke_principal), TOKENS, &[], one::<tokens::PrincipalBody>() => 200 one::<executor::Revoked>();
+    POST "/v1/principals/restore" restore_principal "Lets a principal in again that was revoked by its label; revoked tokens stay so.",
+        tenant!(tokens::restore_principal), TOKENS, &[], one::<tokens::PrincipalBody>() => 204 NO_BODY;
     POST "/v1/hooks" make_hook "Makes a hook: where a source outside says that something changed. Its secret is shown this once.",
         tenant!(hooks::make), CREDENTIALS, &[], one::<executor::NewHook>() => 201 one::<hooks::MadeBody>();
     GET "/v1/hooks" list_hooks "Lists the tenant's hooks, without their secrets.",
@@ -187,8 +191,8 @@ routes! {
         operator!(tenants::create), None, &[], one::<executor::NewTenant>() => 201 one::<executor::TenantView>();
     GET "/v1/tenants" list_tenants "Lists the tenants.",
         operator!(tenants::list), None, &[], NO_BODY => 200 many::<executor::TenantView>();
-    POST "/v1/tenants/{id}/suspend" suspend_tenant "Suspends a tenant: its tokens are refused.",
-        operator!(tenants::suspend), None, &[], NO_BODY => 200 one::<executor::TenantView>();
+    POST "/v1/tenants/{id}/suspend" suspend_tenant "Suspends a tenant: its principals are refused. Answers when its calls are stopped.",
+        operator!(tenants::suspend), None, &[], NO_BODY => 200 one::<executor::Revoked>();
     POST "/v1/tenants/{id}/activate" activate_tenant "Makes a suspended tenant active again.",
         operator!(tenants::activate), None, &[], NO_BODY => 200 one::<executor::TenantView>();
     POST "/v1/tenants/{id}/tokens" issue_tenant_token "Issues a tenant's API token. It is shown this once.",
@@ -199,8 +203,14 @@ routes! {
         operator!(operator::packages), None, &[], NO_BODY => 200 many::<executor::PackageView>();
     GET "/v1/packages/{digest}" get_package "Shows one version of a package.",
         operator!(operator::package), None, &[], NO_BODY => 200 one::<executor::PackageView>();
-    POST "/v1/packages/{digest}/withdraw" withdraw_package "Withdraws a version: no call runs it any more.",
-        operator!(operator::withdraw), None, &[], NO_BODY => 200 one::<executor::PackageView>();
+    POST "/v1/packages/{digest}/withdraw" withdraw_package "Withdraws a version: no call runs it any more. Answers when calls of it are stopped.",
+        operator!(operator::withdraw), None, &[], NO_BODY => 200 one::<executor::Revoked>();
+    POST "/v1/tools/{name}/revoke" revoke_tool "Revokes a tool, of every version of its package and for every tenant. Answers when calls of it are stopped.",
+        operator!(operator::revoke_tool), None, &[], NO_BODY => 200 one::<executor::Revoked>();
+    POST "/v1/tools/{name}/restore" restore_tool "Lets a revoked tool run again.",
+        operator!(operator::restore_tool), None, &[], NO_BODY => 204 NO_BODY;
+    POST "/v1/signers/{key}/revoke" revoke_signer "Revokes a signer for good. Answers when calls of its packages are stopped.",
+        operator!(operator::revoke_signer), None, &[], NO_BODY => 200 one::<executor::Revoked>();
     GET "/v1/shared-values" list_shared_values "Lists credentials that hold the same value.",
         operator!(operator::shared_values), None, &[], NO_BODY => 200 many::<executor::SharedValue>();
     POST "/v1/master-key/rotate" rotate_master_key "Makes a new master key and wraps every tenant's key anew.",

@@ -7,7 +7,6 @@ use keybearer_contract::TenantId;
 use keybearer_executor::NewTenant;
 use keybearer_executor::NewToken;
 use keybearer_gate::OperatorContext;
-use keybearer_gate::TenantState;
 
 use crate::api::App;
 use crate::api::input::Input;
@@ -28,13 +27,13 @@ pub(crate) async fn list(app: Arc<App>, operator: OperatorContext, _input: Input
 /// POST /v1/tenants/{id}/suspend
 pub(crate) async fn suspend(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
     let id: TenantId = input.parameter(0)?;
-    Reply::ok(&app.executor.set_tenant_state(&operator, &id, TenantState::Suspended).await?)
+    Reply::ok(&app.executor.suspend_tenant(&operator, &id).await?)
 }
 
 /// POST /v1/tenants/{id}/activate
 pub(crate) async fn activate(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
     let id: TenantId = input.parameter(0)?;
-    Reply::ok(&app.executor.set_tenant_state(&operator, &id, TenantState::Active).await?)
+    Reply::ok(&app.executor.activate_tenant(&operator, &id).await?)
 }
 
 /// POST /v1/tenants/{id}/tokens

@@ -7,6 +7,7 @@ use keybearer_contract::TokenId;
 use keybearer_executor::NewToken;
 use keybearer_executor::TokenView;
 use keybearer_gate::TenantContext;
+use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -36,6 +37,28 @@ fn plain<S: serde::Serializer>(text: &Zeroizing<String>, serializer: S) -> Resul
 pub(crate) fn issued(issued: (TokenView, Zeroizing<String>)) -> Result<Reply, Problem> {
     let (view, text) = issued;
     Reply::created(&IssuedBody { view, text })
+}
+
+/// Who is meant.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NamedPrincipal)]
+pub(crate) struct PrincipalBody {
+    /// `jwt:ISSUER#SUBJECT`, `spiffe://…`, or the label of tokens.
+    principal: String,
+}
+
+/// POST /v1/principals/revoke
+pub(crate) async fn revoke_principal(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let body: PrincipalBody = input.json(&app.limits).await?;
+    Reply::ok(&app.executor.revoke_principal(&context, &body.principal).await?)
+}
+
+/// POST /v1/principals/restore
+pub(crate) async fn restore_principal(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let body: PrincipalBody = input.json(&app.limits).await?;
+    app.executor.restore_principal(&context, &body.principal).await?;
+    Ok(Reply::nothing())
 }
 
 /// POST /v1/tokens

@@ -28,7 +28,7 @@ pub(crate) enum Grant {
         #[arg(long)]
         digest: String,
     },
-    /// Take a grant away
+    /// Take a grant away; returns when requests that went by it are cut off
     Remove {
         /// The grant's id
         id: String,
@@ -79,8 +79,7 @@ impl Grant {
                 output.show(&client.post(&path, &json!({ "digest": digest })).await?, COLUMNS);
             }
             Self::Remove { id } => {
-                client.delete(&format!("/v1/grants/{}", target::segment(id)?)).await?;
-                output.say("the grant is gone", &json!({ "id": id }));
+                output.show(&client.delete(&format!("/v1/grants/{}", target::segment(id)?)).await?, &[]);
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ pub(crate) enum Tenant {
     },
     /// List the tenants
     List,
-    /// Suspend a tenant: its tokens are refused
+    /// Suspend a tenant: its principals are refused; returns when its calls are stopped
     Suspend {
         /// Its name or id
         tenant: String,
@@ -48,7 +48,8 @@ impl Tenant {
             Self::List => client.get("/v1/tenants").await?,
             Self::Suspend { tenant } => {
                 let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;
-                client.act(&format!("/v1/tenants/{id}/suspend")).await?
+                output.show(&client.act(&format!("/v1/tenants/{id}/suspend")).await?, &[]);
+                return Ok(());
             }
             Self::Activate { tenant } => {
                 let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;

@@ -38,10 +38,20 @@ pub(crate) enum Token {
     },
     /// List the tenant's tokens
     List,
-    /// Revoke a token
+    /// Revoke a token; returns when calls by it are stopped
     Revoke {
         /// Its id
         id: String,
+    },
+    /// Revoke a principal: a JWT's `jwt:ISSUER#SUBJECT` or a SPIFFE id, and every token with this label
+    RevokePrincipal {
+        /// Its label, as `explain` and the ledger name it
+        principal: String,
+    },
+    /// Let a principal in again that was revoked; its revoked tokens stay so
+    RestorePrincipal {
+        /// Its label
+        principal: String,
     },
 }
 
@@ -77,7 +87,16 @@ impl Token {
             Self::List => output.show(&global.tenant()?.get("/v1/tokens").await?, COLUMNS),
             Self::Revoke { id } => {
                 let path = format!("/v1/tokens/{}/revoke", target::segment(id)?);
-                output.show(&global.tenant()?.act(&path).await?, COLUMNS);
+                output.show(&global.tenant()?.act(&path).await?, &[]);
+            }
+            Self::RevokePrincipal { principal } => {
+                let body = json!({ "principal": principal });
+                output.show(&global.tenant()?.post("/v1/principals/revoke", &body).await?, &[]);
+            }
+            Self::RestorePrincipal { principal } => {
+                let body = json!({ "principal": principal });
+                global.tenant()?.post("/v1/principals/restore", &body).await?;
+                output.say("the principal is let in again", &body);
             }
         }
         Ok(())

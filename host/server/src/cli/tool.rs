@@ -80,6 +80,21 @@ pub(crate) enum Tool {
         /// Its digest
         digest: String,
     },
+    /// Revoke one tool, of every version and for every tenant; returns when calls of it are stopped (operator)
+    Revoke {
+        /// Its name, `package.tool`
+        tool: String,
+    },
+    /// Let a revoked tool run again (operator)
+    Restore {
+        /// Its name, `package.tool`
+        tool: String,
+    },
+    /// Revoke a signer for good: none of its packages runs any more (operator)
+    RevokeSigner {
+        /// Its public key, 64 hex digits
+        signer: String,
+    },
 }
 
 /// What a tool is built for.
@@ -129,7 +144,19 @@ impl Tool {
             Self::List => output.show(&global.operator()?.get("/v1/packages").await?, PACKAGES),
             Self::Withdraw { digest } => {
                 let path = format!("/v1/packages/{}/withdraw", target::segment(digest)?);
-                output.show(&global.operator()?.act(&path).await?, PACKAGES);
+                output.show(&global.operator()?.act(&path).await?, &[]);
+            }
+            Self::Revoke { tool } => {
+                let path = format!("/v1/tools/{}/revoke", target::segment(tool)?);
+                output.show(&global.operator()?.act(&path).await?, &[]);
+            }
+            Self::Restore { tool } => {
+                global.operator()?.act(&format!("/v1/tools/{}/restore", target::segment(tool)?)).await?;
+                output.say("the tool runs again", &serde_json::json!({ "id": tool }));
+            }
+            Self::RevokeSigner { signer } => {
+                let path = format!("/v1/signers/{}/revoke", target::segment(signer)?);
+                output.show(&global.operator()?.act(&path).await?, &[]);
             }
         }
         Ok(ExitCode::SUCCESS)
