@@ -1,7 +1,12 @@
 //! Agents' runs: opened, narrowed, nested, ended, cut off at their deadline, and resumed from a checkpoint. The
 //! upstream's own record says what was used, and the ledger for whom.
 
+mod checkpoints;
+mod command_line;
+mod ending;
+mod nesting;
 mod opening;
+mod rights;
 
 use anyhow::Context as _;
 use keybearer_tests::Answer;
@@ -24,6 +29,18 @@ async fn open(site: &Site, by: &Client, new: Value) -> anyhow::Result<Run> {
     let field = |name: &str| opened.json()[name].as_str().map(str::to_owned).with_context(|| name.to_owned());
     let (id, token) = (field("id")?, field("token")?);
     Ok(Run { id, client: site.server.public().bearing(&token), token })
+}
+
+/// A run that a person sees who may see every run of the tenant.
+async fn shown(by: &Client, id: &str) -> anyhow::Result<Value> {
+    let answer = by.get(&format!("/v1/runs/{id}")).await?;
+    anyhow::ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+    Ok(answer.json())
+}
+
+/// The records of one kind that name a run.
+fn of_run<'ledger>(ledger: &'ledger [Value], kind: &str, run: &str) -> Vec<&'ledger Value> {
+    ledger.iter().filter(|record| record["kind"] == kind && record["run"] == run).collect()
 }
 
 impl Run {

@@ -46,6 +46,21 @@ pub struct Site {
     pub authority: Authority,
     arrivals: Arc<Notify>,
     let_go: watch::Sender<bool>,
+    hung_up: watch::Sender<usize>,
+}
+
+/// A request that is held: counts those whose connection was closed by who sent them.
+struct Held {
+    hung_up: watch::Sender<usize>,
+    answered: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.hung_up.send_modify(|count| *count += 1);
+        }
+    }
 }
 
 /// A tenant that holds a credential for the site.
@@ -77,14 +92,17 @@ impl Site {
         let (built, authority) = (Built::find()?, Authority::new()?);
         let arrivals = Arc::new(Notify::new());
         let (let_go, released) = watch::channel(false);
-        let notify = Arc::clone(&arrivals);
+        let (notify, hung_up) = (Arc::clone(&arrivals), watch::Sender::new(0));
+        let leaving = hung_up.clone();
         let upstream = Upstream::start(&authority, &[HOST, HOSTILE_HOST], move |request: Recorded| {
-            let mut released = released.clone();
+            let (mut released, hung_up) = (released.clone(), leaving.clone());
             notify.notify_waiters();
             async move {
                 if request.target.contains("/hold") {
+                    let mut held = Held { hung_up, answered: false };
                     // The sender lives as long as the site: an error means that the case is over.
                     drop(released.wait_for(|released| *released).await);
+                    held.answered = true;
                 }
                 echo(&request)
             }
@@ -92,7 +110,7 @@ impl Site {
         .await?;
         let server = Server::start(&built, &authority, options.pin(HOST, &upstream).pin(HOSTILE_HOST, &upstream))?;
         server.publish(PACKAGE).await?;
-        Ok(Self { server, upstream, built, authority, arrivals, let_go })
+        Ok(Self { server, upstream, built, authority, arrivals, let_go, hung_up })
     }
 
     /// A new tenant with a credential and a grant.
@@ -129,6 +147,17 @@ impl Site {
             }
         };
         tokio::time::timeout(PATIENCE, arrived).await.with_context(|| format!("{target} did not arrive"))
+    }
+
+    /// Waits until the connections of so many held requests were closed by who sent them.
+    ///
+    /// # Errors
+    /// If they stay open.
+    pub async fn hung_up(&self, count: usize) -> anyhow::Result<()> {
+        let mut news = self.hung_up.subscribe();
+        let closed = news.wait_for(|closed| *closed >= count);
+        tokio::time::timeout(PATIENCE, closed).await.context("a held request's connection stays open")??;
+        Ok(())
     }
 
     /// Lets the held requests go, those that come later too.

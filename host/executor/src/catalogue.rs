@@ -91,22 +91,33 @@ impl Catalogue {
         if candidates.peek().is_none() {
             return Err(Problem::not_found());
         }
-        let grants = self.store.grants_of_package(tenant, &request.tool.package);
-        let grants = context.run().map_or(Arc::clone(&grants), |run| sealed_of(run, &grants));
+        let grants = self.grants(context, &request.tool.package);
         if grants.is_empty() {
             let hint = "give one with `keybearer grant add`, after a look at what the package asks for";
             return Err(Problem::new(Code::GrantMissing, hint));
         }
-        let was_sealed =
-            |grant: &Grant, record: &PackageRecord| context.run().is_none_or(|run| self.was_sealed(run, grant, record));
-        let covered =
-            candidates.find(|record| grants.iter().all(|grant| covers(grant, record) && was_sealed(grant, record)));
+        let covered = candidates.find(|record| self.is_covered(context, &grants, record));
         let Some(record) = covered else {
             let hint =
                 "this version asks for more than was approved: look at the differences of its grants and approve them";
             return Err(Problem::new(Code::GrantMissing, hint));
         };
         Ok(Resolved { package: self.ready(record)?, grants: grants.to_vec() })
+    }
+
+    /// The tenant's grants of a package; within a run those that were sealed.
+    pub(crate) fn grants(&self, context: &TenantContext, name: &PackageName) -> Arc<[Grant]> {
+        let grants = self.store.grants_of_package(context.tenant(), name);
+        match context.run() {
+            None => grants,
+            Some(run) => grants.iter().filter(|grant| run.seals(&grant.id)).cloned().collect(),
+        }
+    }
+
+    /// Whether all of these grants cover a version, as they are now and as they were when the run was opened.
+    pub(crate) fn is_covered(&self, context: &TenantContext, grants: &[Grant], record: &PackageRecord) -> bool {
+        let was_sealed = |grant: &Grant| context.run().is_none_or(|run| self.was_sealed(run, grant, record));
+        grants.iter().all(|grant| covers(grant, record) && was_sealed(grant))
     }
 
     /// Whether a version asks for nothing beyond what had been approved when the run was opened: what is approved
@@ -148,11 +159,6 @@ impl Catalogue {
         let package = Arc::new(Package { record: Arc::clone(record), schemas, tool: OnceCell::new() });
         Ok(Arc::clone(self.ready.write().entry(record.digest).or_insert(package)))
     }
-}
-
-/// Those of the grants that were sealed into the run.
-fn sealed_of(run: &RunRecord, grants: &[Grant]) -> Arc<[Grant]> {
-    grants.iter().filter(|grant| run.sealed.iter().any(|sealed| sealed.grant == grant.id)).cloned().collect()
 }
 
 /// Whether a grant covers a version. The common case, the very version that was approved, compares two

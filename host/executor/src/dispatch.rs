@@ -282,7 +282,8 @@ impl Shared {
             .executor
             .strongbox
             .select(&self.facts.tenant, credential, UnixMillis::now())
-            .map_err(|_| Refusal::CredentialUnusable { slot: slot.clone() })?;
+            .map_err(|_| Refusal::CredentialUnusable { slot: slot.clone() })?
+            .within(self.within.run());
         if selected.kind().fits(placement) {
             Ok(Some(selected))
         } else {

@@ -23,7 +23,6 @@ use crate::Executor;
 use crate::PackageView;
 use crate::ToolView;
 use crate::bundle::Bundle;
-use crate::catalogue;
 use crate::rows::one_more;
 use crate::schemas::Schemas;
 
@@ -114,13 +113,13 @@ impl Executor {
         let mut views = Vec::new();
         for name in names.iter().filter(|name| context.may_see(name)) {
             let versions = self.catalogue.visible(context.tenant(), name);
-            let grants = self.store.grants_of_package(context.tenant(), name);
-            let covered = versions.iter().find(|record| grants.iter().all(|grant| catalogue::covers(grant, record)));
+            let grants = self.catalogue.grants(context, name);
+            let covered = versions.iter().find(|record| self.catalogue.is_covered(context, &grants, record));
             let granted = !grants.is_empty() && covered.is_some();
             if let Some(record) = covered.or(versions.first()) {
                 let running = record.tools.iter().filter(|tool| {
                     let name = ToolRef { package: record.name.clone(), tool: tool.name.clone() };
-                    !self.store.is_tool_revoked(&name)
+                    !self.store.is_tool_revoked(&name) && context.may_call(&name)
                 });
                 views.extend(running.map(|tool| tool_view(record, tool, granted)));
             }

@@ -76,6 +76,12 @@ const ENDING_MAX: Duration = Duration::from_secs(10);
 /// How often runs are looked through. Their tokens and calls end at the deadline itself; this is for the record.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Sweeps from one look for runs that are to be forgotten to the next.
+const FORGET_EVERY: u64 = 30;
+
+/// Ended runs of one tenant that are remembered, however recent: what memory holds is bounded.
+const REMEMBERED_MAX: usize = 10_000;
+
 impl Executor {
     /// The tenant's runs that are remembered.
     ///
@@ -118,9 +124,10 @@ impl Executor {
         by: &PrincipalLabel,
     ) -> Result<Ended, Problem> {
         let known = self.store.open_with_sub_runs(tenant, id).ok_or_else(Problem::not_found)?;
-        // At once, and before anything that can fail. Runs that have ended are told again: whoever asks twice waits
-        // for what is left, too.
-        let stopping = self.live.stop(known.iter().map(|run| &run.id).chain([id]));
+        // At once, and before anything that can fail. One that has ended is told again: whoever asks twice waits for
+        // what is left, too.
+        let again = known.is_empty().then_some(id);
+        let stopping = self.live.stop(known.iter().map(|run| &run.id).chain(again));
         let calls = stopping.calls();
         let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
         let ended = crate::blocking(move || store.end_run(&owner, &subject, how, UnixMillis::now())).await?;
@@ -143,9 +150,9 @@ impl Executor {
 
     /// What is to be done when a run is over and none of its calls runs any more: what was minted for it is
     /// destroyed here, and revoked at its issuer.
-    #[expect(clippy::unused_async, reason = "revoking at an issuer waits for it")]
     pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId) {
-        tracing::debug!(%tenant, %run, "a run is over");
+        let given_back = self.give_back(self.strongbox.end_run(tenant, run)).await;
+        tracing::debug!(%tenant, %run, given_back, "a run is over");
     }
 
     /// Begins what goes on over a restart, and ends in the background what is over.
@@ -158,11 +165,14 @@ impl Executor {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP_EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
+            for tick in 0_u64.. {
                 ticks.tick().await;
-                match executor.upgrade() {
-                    Some(executor) if !executor.stopping.load(Ordering::Acquire) => executor.sweep_runs().await,
-                    _ => return,
+                let Some(executor) = executor.upgrade().filter(|it| !it.stopping.load(Ordering::Acquire)) else {
+                    return;
+                };
+                executor.sweep_runs().await;
+                if tick % FORGET_EVERY == 0 {
+                    executor.forget_runs().await;
                 }
             }
         });
@@ -177,9 +187,12 @@ impl Executor {
                 Err(problem) => tracing::warn!(run = %id, %problem, "a run that is over could not be ended"),
             }
         }
+    }
+
+    async fn forget_runs(&self) {
         let (store, age) = (Arc::clone(&self.store), self.run_limits.remembered);
         let before = UnixMillis::now().0.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        if let Err(problem) = crate::blocking(move || store.forget_runs(UnixMillis(before))).await {
+        if let Err(problem) = crate::blocking(move || store.forget_runs(UnixMillis(before), REMEMBERED_MAX)).await {
             tracing::warn!(%problem, "runs that ended long ago could not be forgotten");
         }
     }

@@ -131,6 +131,12 @@ impl RunRecord {
         self.tools.as_ref().is_none_or(|tools| tools.iter().any(|scope| scope.package() == package))
     }
 
+    /// Whether this grant held when it was opened.
+    #[must_use]
+    pub fn seals(&self, grant: &GrantId) -> bool {
+        self.sealed.iter().any(|sealed| sealed.grant == *grant)
+    }
+
     /// Whether it was opened within that run, at whatever depth.
     #[must_use]
     pub fn is_within(&self, other: &RunId) -> bool {

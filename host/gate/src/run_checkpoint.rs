@@ -101,3 +101,56 @@ impl SignedCheckpoint {
         lower && blake3::Hash::from_hex(&self.mac).is_ok_and(|mac| mac == blake3::Hash::from_bytes(expected))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PrincipalLabel;
+    use crate::RunState;
+    use keybearer_contract::Digest;
+    use keybearer_contract::GrantId;
+
+    fn run() -> RunRecord {
+        RunRecord {
+            id: RunId::random(),
+            tenant: TenantId::random(),
+            parents: vec![RunId::random()],
+            principal: PrincipalLabel::host(),
+            agent: "sleeper".parse().expect("a name"),
+            sealed: vec![SealedGrant { grant: GrantId::random(), approved: Digest::of_package(b"a", b"b") }],
+            tools: Some(vec!["stripe.refund".parse().expect("a scope")]),
+            created: UnixMillis(1),
+            deadline: UnixMillis(2),
+            state: RunState::Open,
+            generation: 3,
+            token_hash: [7; 32],
+        }
+    }
+
+    #[test]
+    fn p7_a_checkpoint_is_made_of_references_names_and_times() {
+        // Whole and typed: a field that is added must be looked at here.
+        let RunCheckpoint { format, tenant, run, parents, agent, grants, tools, created, deadline, issued, generation } =
+            RunCheckpoint::of(&run(), UnixMillis(5));
+        let _: (u32, u64) = (format, generation);
+        let _: (TenantId, RunId, Vec<RunId>, AgentName) = (tenant, run, parents, agent);
+        let _: (Vec<SealedGrant>, Option<Vec<ToolScope>>) = (grants, tools);
+        let _: [UnixMillis; 3] = [created, deadline, issued];
+    }
+
+    #[test]
+    fn t08_a_checkpoint_survives_its_text_and_is_of_its_run_only() {
+        let run = run();
+        let signed = SignedCheckpoint::new(RunCheckpoint::of(&run, UnixMillis(5)), [0xab; 32]);
+        let text = serde_json::to_string_pretty(&signed).expect("plain data");
+        let read: SignedCheckpoint = serde_json::from_str(&text).expect("reads");
+        assert_eq!(read.checkpoint.canonical(), signed.checkpoint.canonical(), "whatever its white space");
+        assert!(read.has_mac([0xab; 32]) && !read.has_mac([0xac; 32]));
+        assert!(read.checkpoint.is_of(&run));
+        assert!(!read.checkpoint.is_of(&RunRecord { generation: 4, ..run.clone() }));
+        assert!(!read.checkpoint.is_of(&RunRecord { tools: None, ..run.clone() }));
+        assert!(!read.checkpoint.is_of(&RunRecord { deadline: UnixMillis(9), ..run }));
+        let upper = SignedCheckpoint { mac: read.mac.to_uppercase(), ..read };
+        assert!(!upper.has_mac([0xab; 32]), "it has one spelling");
+    }
+}

@@ -13,6 +13,7 @@ mod ledger;
 mod operator;
 mod output;
 mod progress;
+mod run;
 mod target;
 mod tenant;
 mod token;
@@ -85,6 +86,9 @@ enum Command {
     /// API tokens (tenant; operator with --tenant)
     #[command(subcommand)]
     Token(token::Token),
+    /// Agents' runs: one sealed context with a token of its own (tenant)
+    #[command(subcommand)]
+    Run(run::Run),
     /// Credentials (tenant)
     #[command(subcommand)]
     Credential(credential::Credential),
@@ -150,6 +154,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Explain { call } => on_runtime(call::explain(&call, &global, &output))?,
         Command::Tenant(tenant) => on_runtime(tenant.run(&global, &output))?,
         Command::Token(token) => on_runtime(token.run(&global, &output))?,
+        Command::Run(run) => on_runtime(run.run(&global, &output))?,
         Command::Credential(credential) => on_runtime(credential.run(&global, &output))?,
         Command::Grant(grant) => on_runtime(grant.run(&global, &output))?,
         Command::Hook(hook) => on_runtime(hook.run(&global, &output))?,

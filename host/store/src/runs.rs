@@ -1,6 +1,7 @@
 //! Runs: those that are open, and for a while those that ended. That no run outlives the one that it was
 //! opened within is kept here, where one writer sees both.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use keybearer_contract::RunId;
@@ -117,17 +118,14 @@ impl Store {
         )
     }
 
-    /// Forgets the runs that ended before this. Returns how many there were.
+    /// Forgets the runs that ended before this, and of each tenant all but so many that ended last. Returns how
+    /// many there were.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
-    pub fn forget_runs(&self, before: UnixMillis) -> Result<usize, StoreError> {
-        let is_old = |run: &RunRecord| matches!(run.state, RunState::Ended { at, .. } if at < before);
-        let old: Vec<_> = {
-            let image = self.image();
-            let runs = image.tenants().flat_map(|tenant| tenant.runs.values());
-            runs.filter(|run| is_old(run)).map(|run| (run.tenant.clone(), run.id.clone())).collect()
-        };
+    pub fn forget_runs(&self, before: UnixMillis, keep: usize) -> Result<usize, StoreError> {
+        let old: Vec<_> =
+            self.image().tenants().flat_map(|tenant| ended_long_ago(&tenant.runs, before, keep)).collect();
         if old.is_empty() {
             return Ok(0);
         }
@@ -178,6 +176,17 @@ impl Store {
         let runs = image.tenants().flat_map(|tenant| tenant.runs.values());
         runs.filter(|run| run.state == RunState::Open).cloned().collect()
     }
+}
+
+fn ended_long_ago(runs: &HashMap<RunId, Arc<RunRecord>>, before: UnixMillis, keep: usize) -> Vec<(TenantId, RunId)> {
+    let ended = |run: &&Arc<RunRecord>| match run.state {
+        RunState::Ended { at, .. } => Some((at, run.tenant.clone(), run.id.clone())),
+        RunState::Open => None,
+    };
+    let mut ended: Vec<_> = runs.values().filter_map(|run| ended(&run)).collect();
+    ended.sort_unstable_by(|a, b| b.cmp(a));
+    let recent = ended.iter().take(keep).take_while(|(at, ..)| *at >= before).count();
+    ended.into_iter().skip(recent).map(|(_, tenant, id)| (tenant, id)).collect()
 }
 
 fn write(transaction: &Transaction<'_>, run: &RunRecord) -> Result<(), StoreError> {

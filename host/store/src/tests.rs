@@ -4,6 +4,7 @@
 mod opening;
 mod operations;
 mod orphans;
+mod runs;
 mod visibility;
 
 use std::path::PathBuf;

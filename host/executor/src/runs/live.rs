@@ -41,6 +41,7 @@ pub(crate) struct Stopping(Vec<Arc<Live>>);
 pub(crate) struct Within {
     over: CancellationToken,
     server: CancellationToken,
+    run: Option<RunId>,
     deadline: Option<Instant>,
     _counted: Option<TaskTrackerToken>,
 }
@@ -85,7 +86,7 @@ impl LiveRuns {
     pub(crate) fn enter(&self, run: Option<&Arc<RunRecord>>) -> Result<Within, Problem> {
         let server = self.cut_off.clone();
         let Some(run) = run else {
-            return Ok(Within { over: server.clone(), server, deadline: None, _counted: None });
+            return Ok(Within { over: server.clone(), server, run: None, deadline: None, _counted: None });
         };
         // Counted under the lock: a run that is told to end knows of every call that it has to wait for.
         let runs = self.runs.lock();
@@ -93,6 +94,7 @@ impl LiveRuns {
         Ok(Within {
             over: live.over.clone(),
             server,
+            run: Some(run.id.clone()),
             deadline: Some(live.deadline),
             _counted: Some(live.calls.token()),
         })
@@ -157,6 +159,11 @@ impl Within {
         self.over.child_token()
     }
 
+    /// The run that was opened for it; a call outside of one has nothing to confine what is minted to.
+    pub(crate) fn run(&self) -> Option<RunId> {
+        self.run.clone()
+    }
+
     /// Ready when the run has ended or the server goes down.
     pub(crate) async fn over(&self) {
         self.over.cancelled().await;
@@ -183,4 +190,92 @@ impl Within {
 
 fn run_is_over() -> Problem {
     Problem::new(Code::Cancelled, "its run has ended, and nothing was done: open another one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keybearer_gate::PrincipalLabel;
+    use keybearer_gate::RunState;
+
+    /// A run of this length that the wall clock says was opened so many milliseconds from now.
+    fn opened(from_now: i64, life: u64) -> RunRecord {
+        let id = RunId::random();
+        let created = UnixMillis(UnixMillis::now().0.saturating_add_signed(from_now));
+        RunRecord {
+            token_hash: keybearer_gate::issue_run_token(&id).hash,
+            id,
+            tenant: TenantId::random(),
+            parents: Vec::new(),
+            principal: PrincipalLabel::host(),
+            agent: "a".parse().expect("a name"),
+            sealed: Vec::new(),
+            tools: None,
+            created,
+            deadline: UnixMillis(created.0 + life),
+            state: RunState::Open,
+            generation: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn r07_a_run_ends_by_whichever_clock_comes_first() {
+        const HOUR_MS: i64 = 3_600_000;
+        let runs = LiveRuns::new(CancellationToken::new());
+        // The wall clock was set back an hour since: by it, the run would have that hour and its life.
+        let set_back = opened(HOUR_MS, 30);
+        // It was set forward: by the other clock, the run has barely begun.
+        let set_forward = opened(-HOUR_MS, 60_000);
+        let fresh = opened(0, 600_000);
+        for run in [&set_back, &set_forward, &fresh] {
+            runs.begin(run);
+        }
+        assert!(runs.is_live(&set_back.id) && runs.is_live(&fresh.id));
+        assert!(!set_forward.is_open(UnixMillis::now()) && !runs.is_live(&set_forward.id));
+        // Time itself is what is waited for.
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        assert!(set_back.is_open(UnixMillis::now()), "the wall clock would let it go on");
+        assert!(!runs.is_live(&set_back.id));
+        assert!(runs.enter(Some(&Arc::new(set_back.clone()))).is_err());
+        let mut due = runs.due();
+        let mut expected = [&set_back, &set_forward].map(|run| (run.tenant.clone(), run.id.clone()));
+        due.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(due, expected);
+        assert!(runs.is_live(&fresh.id));
+    }
+
+    #[tokio::test]
+    async fn a_run_within_another_ends_no_later_and_is_told_of_its_calls_once() {
+        let runs = LiveRuns::new(CancellationToken::new());
+        let parent = opened(0, 30);
+        let child = RunRecord { parents: vec![parent.id.clone()], ..opened(0, 600_000) };
+        runs.begin(&parent);
+        runs.begin(&child);
+        let within = runs.enter(Some(&Arc::new(child.clone()))).expect("it goes on");
+        let far = Instant::now() + Duration::from_secs(60);
+        assert!(within.bounded(far) <= Instant::now() + Duration::from_millis(30), "its parent's deadline");
+        let stopping = runs.stop([&parent.id, &child.id]);
+        assert_eq!(stopping.calls(), 1);
+        within.over().await;
+        assert!(!stopping.ended(Duration::from_millis(10)).await, "the call has not let go yet");
+        drop(within);
+        assert!(stopping.ended(Duration::from_secs(10)).await);
+        assert!(runs.enter(Some(&Arc::new(child))).is_err(), "and none comes after it");
+    }
+
+    #[tokio::test]
+    async fn what_cuts_off_the_server_cuts_off_its_runs_and_says_so() {
+        let server = CancellationToken::new();
+        let runs = LiveRuns::new(server.clone());
+        let run = Arc::new(opened(0, 600_000));
+        runs.begin(&run);
+        let (inside, outside) = (runs.enter(Some(&run)).expect("goes on"), runs.enter(None).expect("goes on"));
+        assert!(!inside.is_over() && !outside.is_over());
+        server.cancel();
+        for within in [inside, outside] {
+            within.over().await;
+            assert!(within.cut_off().detail.starts_with("the server went down"));
+        }
+    }
 }

@@ -48,6 +48,7 @@ impl Executor {
             let hint = "have the work done in the run that is open: sub-runs are nested too deep";
             return Err(Problem::new(Code::Forbidden, hint).at_limit("runs.depth", self.run_limits.depth as u64));
         }
+        self.check_room(context)?;
         // A run costs what a call costs, as far as rates go.
         let _place = self.quotas.admit(context.record()).await?;
         let id = RunId::random();
@@ -72,6 +73,22 @@ impl Executor {
         Ok((self.run_view(&record), token.text))
     }
 
+    /// Says which limit is reached. The store has the last word, where it sees runs that begin at once.
+    fn check_room(&self, context: &TenantContext) -> Result<(), Problem> {
+        let bounds = self.run_limits.bounds;
+        let runs = self.store.runs(context.tenant());
+        let open = || runs.iter().filter(|run| run.state == RunState::Open);
+        let (name, limit) = match context.run().map(|run| run.parents.first().unwrap_or(&run.id)) {
+            Some(root) if open().filter(|run| run.is_within(root)).count() >= bounds.sub_runs => {
+                ("runs.sub_runs", bounds.sub_runs)
+            }
+            _ if open().count() >= bounds.open => ("runs.open", bounds.open),
+            _ => return Ok(()),
+        };
+        Err(Problem::new(Code::RateLimited, "too many runs are open: end those that are done")
+            .at_limit(name, limit as u64))
+    }
+
     async fn begin_run(&self, record: &RunRecord, by: &PrincipalLabel) -> Result<(), Problem> {
         // Before it is stored: who ends the run that it is within finds it in either place.
         self.live.begin(record);
@@ -93,8 +110,8 @@ impl Executor {
     /// # Errors
     /// [`Code::CredentialUnusable`], as a call would be told.
     pub(super) async fn fetch_for(&self, run: &RunRecord) -> Result<(), Problem> {
-        let is_sealed = |grant: &Grant| run.sealed.iter().any(|sealed| sealed.grant == grant.id);
-        let grants: Vec<_> = self.store.grants(&run.tenant).into_iter().filter(is_sealed).collect();
+        let grants = self.store.grants(&run.tenant);
+        let grants: Vec<_> = grants.into_iter().filter(|grant| run.seals(&grant.id)).collect();
         for grant in grants.iter().filter(|grant| concerns(run, grant)) {
             self.check_credential(grant)?;
         }
@@ -106,7 +123,6 @@ impl Executor {
     /// # Errors
     /// [`Code::CredentialUnusable`] if a source does not give what is granted.
     #[expect(clippy::unused_async, reason = "sources are asked here")]
-    #[expect(clippy::unnecessary_wraps, reason = "sources may refuse")]
     pub(super) async fn prefetch(&self, _run: &RunRecord, _grants: &[Grant]) -> Result<(), Problem> {
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! `keybearer call` and `keybearer explain`.
 
+use std::path::Path;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use anyhow::bail;
 use bytes::Bytes;
 use clap::Args;
 use http::Method;
@@ -33,6 +35,9 @@ pub(crate) struct Call {
     /// Milliseconds to wait at the most
     #[arg(long)]
     timeout_ms: Option<u64>,
+    /// Call within the run whose token this file holds, mode 0600, or - for stdin; instead of --token-file
+    #[arg(long, value_name = "FILE")]
+    run_token_file: Option<PathBuf>,
     /// The same key never runs twice
     #[arg(long, value_name = "TEXT")]
     idempotency: Option<String>,
@@ -55,6 +60,10 @@ const ARGUMENTS_BYTES_MAX: u64 = 16 << 20;
 
 impl Call {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        let stdin = Some(Path::new("-"));
+        if self.run_token_file.as_deref() == stdin && self.args_file.as_deref() == stdin {
+            bail!("stdin is either the run's token or the arguments: put one of them into a file");
+        }
         let arguments = match (&self.args, &self.args_file) {
             (Some(text), _) => text.clone(),
             (None, Some(path)) => String::from_utf8(target::read_input(path, ARGUMENTS_BYTES_MAX)?.to_vec())?,
@@ -70,8 +79,12 @@ impl Call {
         };
         let headers: Vec<(&str, &str)> =
             self.idempotency.as_deref().map(|key| ("idempotency-key", key)).into_iter().collect();
+        let client = match &self.run_token_file {
+            Some(path) => global.tenant_bearing(path)?,
+            None => global.tenant()?,
+        };
         let body = Bytes::from(serde_json::to_vec(&body)?);
-        let answered = global.tenant()?.send(Method::POST, "/v1/calls", "application/json", body, &headers).await;
+        let answered = client.send(Method::POST, "/v1/calls", "application/json", body, &headers).await;
         if let Err(error) = &answered
             && let Some(Refused(problem)) = error.downcast_ref::<Refused>()
             && !output.json

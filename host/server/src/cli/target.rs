@@ -23,7 +23,17 @@ impl Global {
         let path = self.token_file.as_ref().context(
             "name a file with a token of the tenant: --token-file FILE (make one with `keybearer token issue --tenant NAME`)",
         )?;
-        let token = files::read_secret(path)?;
+        self.tenant_bearing(path)
+    }
+
+    /// The public listener, with the token that a file holds, or stdin for `-`.
+    pub(crate) fn tenant_bearing(&self, path: &Path) -> anyhow::Result<Client> {
+        let token = if path == Path::new("-") {
+            let bytes = read_input(path, TOKEN_BYTES_MAX)?;
+            Zeroizing::new(std::str::from_utf8(&bytes).context("stdin holds no token")?.trim().to_owned())
+        } else {
+            files::read_secret(path)?
+        };
         let base = match &self.server {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => listening(&self.read_config()?, "public_url"),
@@ -70,6 +80,9 @@ fn configured(listener: &Listener) -> String {
     }
     format!("{}://{address}", if listener.tls.is_some() { "https" } else { "http" })
 }
+
+/// More than any token has.
+const TOKEN_BYTES_MAX: u64 = 16 << 10;
 
 /// Reads a file, or stdin for `-`.
 pub(crate) fn read_input(path: &Path, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {

@@ -104,7 +104,7 @@ impl Token {
 }
 
 /// A span of time in seconds: `90m`, `12h`, `30d`, `3600s`.
-fn seconds(text: &str) -> anyhow::Result<u64> {
+pub(crate) fn seconds(text: &str) -> anyhow::Result<u64> {
     let (number, unit) = text.split_at(text.len() - usize::from(text.ends_with(|c: char| c.is_ascii_alphabetic())));
     let factor = match unit {
         "s" | "" => 1,
