@@ -144,6 +144,8 @@ impl Executor {
                 (Err(crate::revocation::call_revoked()), ended.map(|clean| clean.logs).unwrap_or_default())
             }
             None => (Err(shared.within.cut_off()), Vec::new()),
+            // The guest may hear of it first, by its request that was cut off: the reason is the same.
+            Some(Clean { outcome: Err(_), logs }) if shared.held.is_stopped() => (Err(shared.within.cut_off()), logs),
             Some(Clean { outcome: Err(stop), logs }) => (Err(stop_problem(stop)), logs),
             Some(Clean { outcome: Ok(result), logs }) => {
                 let checked = resolved.package.schemas.check_result(&request.tool.tool, &result);

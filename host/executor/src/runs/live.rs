@@ -271,7 +271,7 @@ mod tests {
         let run = Arc::new(opened(0, 600_000));
         runs.begin(&run);
         let (inside, outside) = (runs.enter(Some(&run)).expect("goes on"), runs.enter(None).expect("goes on"));
-        assert!(!inside.is_over() && !outside.is_over());
+        assert!(!inside.child().is_cancelled() && !outside.child().is_cancelled());
         server.cancel();
         for within in [inside, outside] {
             within.over().await;
