@@ -1,4 +1,5 @@
 //! Sources of credentials, each against the real server: what a guest's request carries then, what is given
 //! back when, and what becomes of calls while the source is down.
 
+mod oauth;
 mod vault;

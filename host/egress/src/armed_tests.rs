@@ -74,12 +74,8 @@ impl House {
         let strongbox = Strongbox::new(master, records.clone());
         let (tenant, id) = (TenantId::random(), CredentialId::random());
         *records.data_key.lock() = Some(strongbox.new_data_key(&tenant));
-        let kind = CredentialKind::OauthClientCredentials(OauthClient {
-            token_url: "https://api.example.com/token".parse().expect("canonical"),
-            client_id: "client".to_owned(),
-            scope: None,
-            resource: None,
-        });
+        let token_url = "https://api.example.com/token".parse().expect("canonical");
+        let kind = CredentialKind::OauthClientCredentials(OauthClient::new(token_url, "client"));
         let value = SecretInput::new(b"canary-0123456789".to_vec());
         let accepted = strongbox.accept(&tenant, &id, 1, &kind, value).unwrap_or_else(|refused| panic!("{refused}"));
         let now = UnixMillis::now();
@@ -103,6 +99,7 @@ impl House {
             created: now,
             versions: vec![version],
             overlaps: Vec::new(),
+            renewal: None,
         });
         *records.credential.lock() = Some(record.clone());
         let config = LedgerConfig::new(folder.path().join("ledger"), folder.path().join("anchor"));

@@ -15,6 +15,8 @@ use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::Permit;
@@ -189,9 +191,18 @@ impl Executor {
         let Some(credential) = &grant.credential else { return Ok(()) };
         self.strongbox.select(&grant.tenant, credential, UnixMillis::now()).map(drop).map_err(|_| {
             let slot = grant.slot.as_ref().map_or("-", |slot| slot.as_str());
-            let hint = format!("slot `{slot}`: store a new version of its credential, or grant another one");
+            let hint = match self.state_of(grant) {
+                Some(CredentialState::Reauthorise | CredentialState::Pending) => {
+                    format!("slot `{slot}`: its credential must be authorized by its account (`reauthorise`)")
+                }
+                _ => format!("slot `{slot}`: store a new version of its credential, or grant another one"),
+            };
             Problem::new(Code::CredentialUnusable, hint)
         })
+    }
+
+    fn state_of(&self, grant: &Grant) -> Option<CredentialState> {
+        Some(self.store.credential(&grant.tenant, grant.credential.as_ref()?)?.state)
     }
 }
 

@@ -70,6 +70,7 @@ impl Executor {
             created: now,
             versions: vec![version],
             overlaps: Vec::new(),
+            renewal: None,
         };
         let turn = self.rows.turn().await;
         let has = self.store.credentials(context.tenant()).len();
@@ -146,11 +147,13 @@ impl Executor {
     pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<Revoked, Problem> {
         context.require(Scope::Credentials)?;
         let record = self.find(context.tenant(), id)?;
+        let stored = self.stored_to_give_back(context.tenant(), id);
         let epoch = record.epoch + 1;
         let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
         crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
         let revoked = self.cut_credential(context.tenant(), id, epoch).await;
-        let minted_revoked = self.undo_minted(context.tenant(), id, epoch).await;
+        let minted_revoked = self.undo_minted(context.tenant(), id, epoch).await
+            + self.give_back_stored(context, &record.kind, stored).await;
         self.record_act(context, ActKind::CredentialRevoked, id, (None, epoch)).await?;
         Ok(Revoked { minted_revoked, ..revoked })
     }

@@ -11,6 +11,8 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::GrantId;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::Method;
+use keybearer_contract::SlotName;
 use keybearer_contract::UnixMillis;
 use keybearer_egress::SendFault;
 use keybearer_egress::SendLimits;
@@ -19,6 +21,8 @@ use keybearer_egress::VetFault;
 use keybearer_egress::Vetted;
 use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
+use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::How;
@@ -122,15 +126,26 @@ impl From<GuestFault> for Stopped {
     }
 }
 
+/// What was on a request, and when it was put there.
+struct Used {
+    selected: Selected,
+    at: std::time::Instant,
+}
+
 pub(crate) const HOST_NOT_SENT: GuestFault = GuestFault::Host { delivery: Delivery::NotSent };
 
 impl Shared {
     async fn dispatch(&self, request: GuestRequest) -> Result<Reply, GuestFault> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        let (mut connection_tries, mut selection_tries) = (0, 0);
+        let (mut connection_tries, mut selection_tries, mut tried_another) = (0, 0, false);
         loop {
             match self.attempt(request.clone()).await {
-                Ok(reply) => return Ok(reply),
+                Ok((reply, Some(used)))
+                    if reply.status() == 401 && !tried_another && self.has_another(&request, &used) =>
+                {
+                    tried_another = true;
+                }
+                Ok((reply, _)) => return Ok(reply),
                 Err(Stopped::Guest(fault)) => return Err(fault),
                 Err(Stopped::StaleConnection) if connection_tries < STALE_TRIES_MAX => connection_tries += 1,
                 Err(Stopped::StaleConnection) => return Err(upstream(UpstreamReason::Unreachable, Delivery::NotSent)),
@@ -141,8 +156,22 @@ impl Shared {
         }
     }
 
+    /// The upstream does not take the value (threats R02): whether another one is there, or may be fetched. Only for a
+    /// request that may be sent twice (RFC 9110 §9.2.2).
+    fn has_another(&self, request: &GuestRequest, used: &Used) -> bool {
+        if matches!(request.method, Method::Post | Method::Patch) {
+            return false;
+        }
+        let (selected, strongbox) = (&used.selected, &self.executor.strongbox);
+        if selected.kind().is_recipe() {
+            return strongbox.is_over(selected) || strongbox.spoil(selected, used.at);
+        }
+        let now = strongbox.select(&self.facts.tenant, selected.credential(), UnixMillis::now());
+        now.is_ok_and(|now| now.version() != selected.version())
+    }
+
     /// The way of a request, once.
-    async fn attempt(&self, request: GuestRequest) -> Result<Reply, Stopped> {
+    async fn attempt(&self, request: GuestRequest) -> Result<(Reply, Option<Used>), Stopped> {
         let manifest = &self.package.record.manifest;
         let cleared = keybearer_gate::clear(&self.facts, manifest, &self.grants_now(), request)?;
         let selected = self.select(&cleared)?;
@@ -164,6 +193,7 @@ impl Shared {
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
         let (under_way, rider) = self.held.begin(cleared.attach().and_then(|attach| attach.grant.clone()));
+        let used = selected.clone().map(|selected| Used { selected, at: std::time::Instant::now() });
         let armed = match self.arm(cleared, intent, selected, rider) {
             Ok(armed) => armed,
             Err(why) => {
@@ -204,7 +234,7 @@ impl Shared {
         entry.close(outcome).await.map_err(|_| GuestFault::Host { delivery })?;
         let (reply, reflected) = answered.map_err(|(_, stopped)| stopped)?;
         self.executor.counters.answered(u64::from(reflected));
-        Ok(reply)
+        Ok((reply, used))
     }
 
     /// From intent to armed request. It is entered among those under way by now, so that what is revoked from here
@@ -282,12 +312,19 @@ impl Shared {
             .executor
             .strongbox
             .select(&self.facts.tenant, credential, UnixMillis::now())
-            .map_err(|_| Refusal::CredentialUnusable { slot: slot.clone() })?
+            .map_err(|_| self.unusable(credential, slot.clone()))?
             .within(self.within.run());
         if selected.kind().fits(placement) {
             Ok(Some(selected))
         } else {
             Err(Refusal::WrongKind { slot: slot.clone() })
+        }
+    }
+
+    fn unusable(&self, credential: &CredentialId, slot: SlotName) -> Refusal {
+        match self.executor.store.credential(&self.facts.tenant, credential).map(|record| record.state) {
+            Some(CredentialState::Pending | CredentialState::Reauthorise) => Refusal::Reauthorise { slot },
+            _ => Refusal::CredentialUnusable { slot },
         }
     }
 

@@ -22,6 +22,7 @@ mod open;
 mod orphans;
 mod overlaps;
 mod packages;
+mod renewal;
 mod revocation;
 mod rows;
 mod runs;

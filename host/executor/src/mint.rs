@@ -2,6 +2,8 @@
 //! intent recorded, leased, placed, sent, its outcome recorded. What the source answers goes to the
 //! strongbox unread, and reaches no guest.
 
+use std::sync::Arc;
+
 use keybearer_contract::Delivery;
 use keybearer_contract::UnixMillis;
 use keybearer_egress::SendLimits;
@@ -35,12 +37,33 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 impl Executor {
     /// Sees to it that a fresh value is there for what was selected.
-    pub(crate) async fn mint(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
+    pub(crate) async fn mint(
+        self: &Arc<Self>,
+        facts: &Facts,
+        selected: &Selected,
+        deadline: Instant,
+    ) -> Result<(), Stopped> {
+        if !selected.kind().renews_itself() {
+            return self.mint_now(facts, selected, deadline).await;
+        }
+        // A task of its own: an answer that is lost because nobody waits any more is the only copy of what is
+        // stored next.
+        let (executor, facts, selected) = (Arc::clone(self), facts.clone(), selected.clone());
+        let running = self.running.token();
+        let minting = tokio::spawn(async move {
+            let _running = running;
+            executor.mint_now(&facts, &selected, deadline).await
+        });
+        minting.await.unwrap_or_else(|_| Err(crate::dispatch::HOST_NOT_SENT.into()))
+    }
+
+    async fn mint_now(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
         let wanted = Wanted { facts, record: &record, selected, watched: self.is_watched(&facts.tenant), deadline };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
             MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
-            MintFault::Stale => Stopped::Refused(Refusal::Stale),
+            // Lapsed: the next look finds it so, and says so.
+            MintFault::Stale | MintFault::Lapsed => Stopped::Refused(Refusal::Stale),
             MintFault::TimedOut => upstream(UpstreamReason::Timeout, Delivery::NotSent).into(),
             MintFault::Host => crate::dispatch::HOST_NOT_SENT.into(),
             // What the source said is in the ledger, not in the guest's ear: the guest's own request was not sent.

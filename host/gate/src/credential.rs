@@ -4,14 +4,15 @@
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
-use keybearer_contract::Scheme;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::ClientAuth;
+use crate::OauthClient;
 use crate::RecipeRefused;
-use crate::Target;
+use crate::SigningAlgorithm;
 use crate::VaultDatabase;
 use crate::VaultKv;
 
@@ -38,6 +39,10 @@ pub enum CredentialKind {
     /// A recipe: the client secret is the value; an access token is minted with it (RFC 6749 §4.4) and
     /// is what goes out, as a bearer.
     OauthClientCredentials(OauthClient),
+    /// A recipe: the value is a refresh token, in a line after the client's secret or key unless the client is a
+    /// public one. Access tokens are minted with it (RFC 6749 §6); a new refresh token that comes with one is stored
+    /// as the next version before the access token is used.
+    OauthRefreshToken(OauthClient),
     /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
     VaultKv(VaultKv),
     /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
@@ -55,6 +60,10 @@ pub enum StoredForm {
     Identity,
     /// An access key of AWS, on two or three lines.
     AwsKeys,
+    /// A private key for this algorithm, in PEM or as a JWK.
+    Key(SigningAlgorithm),
+    /// A client's secret, or a private key for this algorithm; and on a line of its own, the last, a token.
+    KeyAndToken(Option<SigningAlgorithm>),
 }
 
 /// What goes out: by form, whatever it was made of.
@@ -94,7 +103,7 @@ impl CredentialKind {
     #[must_use]
     pub fn yields(&self) -> Yields {
         match self {
-            Self::Bearer | Self::OauthClientCredentials(_) => Yields::Bearer,
+            Self::Bearer | Self::OauthClientCredentials(_) | Self::OauthRefreshToken(_) => Yields::Bearer,
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
@@ -111,10 +120,10 @@ impl CredentialKind {
     pub fn check(&self) -> Result<(), RecipeRefused> {
         match self {
             Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys => Ok(()),
-            Self::OauthClientCredentials(client) if client.token_url.destination().scheme() != Scheme::Https => {
-                Err(RecipeRefused("`token_url` begins with `https://`"))
+            Self::OauthClientCredentials(client) if client.client_auth == ClientAuth::None => {
+                Err(RecipeRefused("client credentials are for a client that proves itself"))
             }
-            Self::OauthClientCredentials(_) => Ok(()),
+            Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client.check(),
             Self::VaultKv(recipe) => recipe.check(),
             Self::VaultDatabase(recipe) => recipe.server.check(),
         }
@@ -129,7 +138,9 @@ impl CredentialKind {
                 server.login.stored()
             }
             Self::AwsKeys => StoredForm::AwsKeys,
-            Self::Bearer | Self::Header | Self::Query | Self::OauthClientCredentials(_) => StoredForm::Text,
+            Self::OauthClientCredentials(client) => client.key_form(),
+            Self::OauthRefreshToken(client) => client.token_form(),
+            Self::Bearer | Self::Header | Self::Query => StoredForm::Text,
         }
     }
 
@@ -137,6 +148,23 @@ impl CredentialKind {
     #[must_use]
     pub fn is_recipe(&self) -> bool {
         !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys)
+    }
+
+    /// Whether what is stored is replaced by what its source answers: then what is minted is one for all runs, for
+    /// two requests at once would use one value twice.
+    #[must_use]
+    pub fn renews_itself(&self) -> bool {
+        matches!(self, Self::OauthRefreshToken(_))
+    }
+
+    /// The OAuth client whose id and secret go out as one pair.
+    #[must_use]
+    pub fn basic_client(&self) -> Option<&str> {
+        let client = match self {
+            Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client,
+            _ => return None,
+        };
+        (client.client_auth == ClientAuth::ClientSecretBasic).then_some(client.client_id.as_str())
     }
 
     /// Whether its source may come to hold another value without telling: what was fetched is used for a short time
@@ -165,22 +193,6 @@ impl CredentialKind {
     }
 }
 
-/// The public part of an OAuth client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OauthClient {
-    /// The token endpoint, pinned: never taken from a discovery document (threats P11).
-    pub token_url: Target,
-    /// `client_id`.
-    pub client_id: String,
-    /// Space-separated scopes (RFC 6749 §3.3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-    /// `audience` or RFC 8707 `resource`, sent as `resource`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resource: Option<String>,
-}
-
 /// Whether a credential may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -189,6 +201,11 @@ pub enum CredentialState {
     Active,
     /// Never again.
     Revoked,
+    /// Not until its account has authorized it: what is stored is what is needed for that.
+    Pending,
+    /// Not until its account authorizes it again, or a new value is stored: its issuer takes the one that is stored
+    /// no more.
+    Reauthorise,
 }
 
 /// The state of one version.
@@ -231,6 +248,18 @@ pub struct Overlap {
     pub pinned: bool,
 }
 
+/// A renewal of the stored value that was begun: written down before its source is asked, and gone when the new value
+/// is stored. One that stays says that the value may have been used up and the answer lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewal {
+    /// The version that is being replaced.
+    pub version: u32,
+    /// When.
+    pub since: UnixMillis,
+    /// By which process.
+    pub process: String,
+}
+
 /// A credential, without its values.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct CredentialRecord {
@@ -259,6 +288,9 @@ pub struct CredentialRecord {
     /// The versions that were rotated out a short time ago, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overlaps: Vec<Overlap>,
+    /// A renewal that is under way, or was cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Renewal>,
 }
 
 impl CredentialRecord {

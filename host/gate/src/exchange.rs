@@ -6,6 +6,8 @@
 use keybearer_contract::CredentialId;
 use keybearer_contract::Method;
 use keybearer_contract::Scheme;
+use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::Attach;
@@ -43,8 +45,59 @@ pub enum Ingredient {
     StoredUser,
     /// What is after its first colon.
     StoredPassword,
+    /// What is after its last line end: where a value has two parts, the second.
+    StoredLastLine,
+    /// What is before its last line end: the first part, be it a key of many lines.
+    StoredOtherLines,
     /// What an earlier answer left under this name.
     Held(&'static str),
+    /// A JWT that the host signs (RFC 7519), made anew for each request.
+    Assertion(Assertion),
+}
+
+/// What a JWT of the host's says, and what signs it. Its `iat` is now, its `jti` is random.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assertion {
+    /// How it is signed.
+    pub alg: SigningAlgorithm,
+    /// The private key, in PEM or as a JWK.
+    pub key: Box<Ingredient>,
+    /// The key's id, for the header.
+    pub kid: Option<String>,
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`.
+    pub audience: String,
+    /// From `iat` to `exp`, in seconds.
+    pub life_s: u64,
+}
+
+/// How a JWT is signed (RFC 7518 §3.1, RFC 8037 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SigningAlgorithm {
+    /// ECDSA on P-256 with SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+impl SigningAlgorithm {
+    /// The header's `alg`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+        }
+    }
 }
 
 /// How a request to a source proves who sends it.

@@ -58,6 +58,12 @@ pub enum Refusal {
         /// The slot.
         slot: SlotName,
     },
+    /// The credential's account must authorize it again.
+    #[error("the credential of slot `{slot}` must be authorized again: its issuer takes the refresh token no more")]
+    Reauthorise {
+        /// The slot.
+        slot: SlotName,
+    },
     /// The credential is not of the kind that the slot places.
     #[error("the credential of slot `{slot}` is of another kind than the slot places")]
     WrongKind {

@@ -404,6 +404,10 @@ pub enum ActKind {
     CredentialRotated,
     CredentialRolledBack,
     CredentialRevoked,
+    /// What is stored was replaced by what its source gave.
+    CredentialRenewed,
+    /// Its account must authorize it again.
+    CredentialLapsed,
     CredentialRefused,
     VersionDestroyed,
     CredentialInvalidated,

@@ -16,5 +16,7 @@ pub use mint::Mints;
 pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
 pub use mint::reap;
+pub use oauth::farewell;
+pub use way::Keeper;
 pub use way::Transport;
 pub use way::undo;

@@ -50,6 +50,9 @@ pub enum MintFault {
     /// The credential was rotated or revoked meanwhile: select again.
     #[error("the credential changed while its source was asked")]
     Stale,
+    /// The source takes the stored value no more: it must be authorized again.
+    #[error("the source takes the stored value no more")]
+    Lapsed,
     /// A failure of the host's own: its ledger, its store.
     #[error("the request to the source could not be recorded")]
     Host,
@@ -72,6 +75,8 @@ pub struct Wanted<'call> {
 
 /// For how long a fetched value is used at most, in seconds, while its source may have changed unseen.
 pub const UNWATCHED_S: u64 = 30;
+/// A renewal goes on for so long, also if nobody waits for it any more.
+const RENEWAL_MAX: Duration = Duration::from_secs(30);
 
 /// For how long a failure is the answer to everyone who asks.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
@@ -140,10 +145,18 @@ impl Mints {
         if let Some(fault) = flight.recent_failure() {
             return Err(fault);
         }
+        if strongbox.is_over(selected) {
+            return Err(MintFault::Stale);
+        }
+        // An answer that nobody waits for any more would be the only copy of what is stored next.
+        let asked_until = if selected.kind().renews_itself() { Instant::now() + RENEWAL_MAX } else { deadline };
+        let wanted = Wanted { deadline: asked_until, ..wanted };
         let minted = ask(wanted, strongbox, transport).await;
         match &minted {
             // His own time was up; that says nothing about the source.
-            Err(MintFault::TimedOut) if Instant::now() >= deadline => {}
+            Err(MintFault::TimedOut) if Instant::now() >= asked_until => {}
+            // It was renewed: select again.
+            Err(MintFault::Stale) if selected.kind().renews_itself() => self.land(selected),
             Err(fault) => {
                 let (tenant, credential) = (selected.tenant(), selected.credential());
                 tracing::warn!(%tenant, %credential, %fault, "the source gave nothing");
@@ -171,7 +184,9 @@ impl Mints {
 
 fn key(selected: &Selected) -> Key {
     let (tenant, credential) = (selected.tenant().clone(), selected.credential().clone());
-    Key { tenant, credential, epoch: selected.epoch(), run: selected.run().cloned() }
+    // A value that renews itself raises the epoch while its source is asked; still it is asked once at a time.
+    let epoch = if selected.kind().renews_itself() { 0 } else { selected.epoch() };
+    Key { tenant, credential, epoch, run: selected.run().cloned() }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -202,6 +217,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,
+        CredentialKind::OauthRefreshToken(client) => oauth::refresh(client, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
         CredentialKind::Bearer
         | CredentialKind::Basic
@@ -213,6 +229,9 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     if record.kind.changes_unseen() && !wanted.watched {
         yielded.use_max_s = Some(yielded.use_max_s.unwrap_or(u64::MAX).min(UNWATCHED_S));
     }
+    let renewed = way.renewed();
+    let is_renewed = renewed.as_ref().is_some_and(|renewed| renewed.epoch() != selected.epoch());
+    let selected = renewed.as_ref().unwrap_or(selected);
     let to_undo = strongbox.undo_of(selected, way.vessel(), &yielded, facts);
     let noted = match &yielded.orphan {
         Some(reference) => {
@@ -234,7 +253,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     {
         tracing::warn!(%fault, "what was minted in vain was not given back: it ends by itself");
     }
-    kept
+    if is_renewed { kept.and(Err(MintFault::Stale)) } else { kept }
 }
 
 /// For what its issuer names no life of.

@@ -65,10 +65,8 @@ impl House {
             tenant: tenant.clone(),
             name: "test".to_owned(),
             kind: CredentialKind::OauthClientCredentials(OauthClient {
-                token_url: url.parse().expect("canonical"),
-                client_id: "client".to_owned(),
                 scope: Some("read write".to_owned()),
-                resource: None,
+                ..OauthClient::new(url.parse().expect("canonical"), "client")
             }),
             owner: "somebody".to_owned(),
             justification: "a test".to_owned(),
@@ -78,6 +76,7 @@ impl House {
             created: now,
             versions: vec![version],
             overlaps: Vec::new(),
+            renewal: None,
         });
         let facts = Facts {
             tenant,
@@ -122,6 +121,8 @@ impl Endpoint {
         self.asked.load(Ordering::SeqCst)
     }
 }
+
+impl crate::Keeper for Endpoint {}
 
 impl Transport for Endpoint {
     async fn give_back(&self, _: Cleared, _: &Undo, _: Instant) -> Result<Raw, MintFault> {

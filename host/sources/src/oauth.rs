@@ -1,7 +1,8 @@
 //! OAuth 2.0 token endpoints: how they are asked for an access token, and given it back.
 
 use keybearer_contract::Method;
-use keybearer_gate::Auth;
+use keybearer_gate::ClientAuth;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::Exchange;
 use keybearer_gate::ExchangeBody;
 use keybearer_gate::Field;
@@ -28,24 +29,88 @@ const ERROR_CODES: &[&str] = &[
 /// The name under which an access token is held.
 const ACCESS: &str = "access_token";
 
+/// The name under which a new refresh token is held.
+const REFRESH: &str = "refresh_token";
+
 /// Client credentials (RFC 6749 §4.4).
 pub(crate) async fn client_credentials(
     client: &OauthClient,
     way: &mut Way<'_, impl Transport>,
 ) -> Result<Yield, MintFault> {
-    let mut form = vec![("grant_type", Field::from("client_credentials"))];
-    for (name, value) in [("scope", &client.scope), ("resource", &client.resource)] {
+    let told = way.ask(token_request(client, Ingredient::Stored, "client_credentials", Vec::new())).await?;
+    let undo = give_back(client, Ingredient::Stored, Ingredient::Held(ACCESS), "access_token");
+    Ok(Yield { undo, ..bearer(&told)? })
+}
+
+/// A refresh token (RFC 6749 §6). A new one that comes with the answer is stored before the access token is used: who
+/// uses an old one twice loses the whole family (RFC 9700 §4.14.2). An issuer that does not take it will not the next
+/// time either, and is not asked again.
+pub(crate) async fn refresh(client: &OauthClient, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
+    let (key, token) = client.key_and_token();
+    way.begin_renewal().await?;
+    let more = vec![("refresh_token", Field::Secret(token))];
+    let exchange = token_request(client, key.clone(), "refresh_token", more).may_hold(REFRESH, &["refresh_token"]);
+    let told = match way.ask(exchange).await {
+        Err(MintFault::Refused(AnswerRefused::Status { code: Some("invalid_grant"), .. })) => {
+            way.lapse().await?;
+            return Err(MintFault::Lapsed);
+        }
+        told => told?,
+    };
+    if way.vessel().has(REFRESH) {
+        let held = Ingredient::Held(REFRESH);
+        let parts = if client.client_auth == ClientAuth::None { vec![held] } else { vec![key, held] };
+        way.renew(&parts).await?;
+    }
+    bearer(&told)
+}
+
+/// What every grant asks in the same way.
+fn token_request(
+    client: &OauthClient,
+    key: Ingredient,
+    grant: &'static str,
+    more: Vec<(&'static str, Field)>,
+) -> Exchange {
+    let mut form = vec![("grant_type", Field::from(grant))];
+    form.extend(more);
+    for (name, value) in [("scope", &client.scope), ("resource", &client.resource), ("audience", &client.audience)] {
         form.extend(value.as_ref().map(|value| (name, Field::Text(value.clone()))));
     }
-    let exchange = Exchange::new(Method::Post, client.token_url.clone())
-        .auth(Auth::Client { id: client.client_id.clone(), secret: Ingredient::Stored })
+    let (auth, proof) = client.proof(key);
+    form.extend(proof);
+    Exchange::new(Method::Post, client.token_url.clone())
+        .auth(auth)
         .body(ExchangeBody::Form(form))
         .holds(ACCESS, &["access_token"])
         .tells("token_type", &["token_type"])
         .tells("expires_in", &["expires_in"])
-        .fails_with(&["error"], ERROR_CODES);
-    let told = way.ask(exchange).await?;
-    bearer(&told)
+        .fails_with(&["error"], ERROR_CODES)
+}
+
+/// How what is stored is given back to its issuer when the credential is revoked; none if there is no such way.
+#[must_use]
+pub fn farewell(kind: &CredentialKind) -> Option<Exchange> {
+    match kind {
+        CredentialKind::OauthRefreshToken(client) => {
+            let (key, token) = client.key_and_token();
+            give_back(client, key, token, "refresh_token")
+        }
+        _ => None,
+    }
+}
+
+/// How a token is given back (RFC 7009); none if its issuer has no place for that.
+pub(crate) fn give_back(
+    client: &OauthClient,
+    key: Ingredient,
+    token: Ingredient,
+    kind: &'static str,
+) -> Option<Exchange> {
+    let (auth, proof) = client.proof(key);
+    let mut form = vec![("token", Field::Secret(token)), ("token_type_hint", kind.into())];
+    form.extend(proof);
+    Some(Exchange::new(Method::Post, client.revocation_url.clone()?).auth(auth).body(ExchangeBody::Form(form)))
 }
 
 /// What a token endpoint's answer gives (RFC 6749 §5.1).

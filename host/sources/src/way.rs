@@ -7,6 +7,7 @@ use std::time::Duration;
 use keybearer_gate::Cleared;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
+use keybearer_gate::Ingredient;
 use keybearer_gate::clear_exchange;
 use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::Raw;
@@ -22,7 +23,7 @@ use crate::MintFault;
 use crate::Wanted;
 
 /// The way of one request to a source: vetted address, intent, lease, dispatch.
-pub trait Transport: Send + Sync {
+pub trait Transport: Keeper {
     /// Sends it, with what is stored and what the vessel holds, and gives the answer, unread.
     fn exchange(
         &self,
@@ -56,18 +57,42 @@ pub trait Transport: Send + Sync {
 /// A source answers in well under a second; a call has thirty. Beyond this it is down.
 pub(crate) const EXCHANGE_MAX: Duration = Duration::from_secs(10);
 
+/// Where what a source gives instead of what is stored is put down.
+pub trait Keeper: Send + Sync {
+    /// Notes that the stored value is about to be replaced, before its source is asked.
+    fn begin_renewal(&self, _selected: &Selected) -> impl Future<Output = Result<(), MintFault>> + Send {
+        async { Err(MintFault::Host) }
+    }
+
+    /// Stores what is made of these parts as the next version: what is selected from now on.
+    fn renew(
+        &self,
+        _selected: &Selected,
+        _vessel: &Vessel,
+        _parts: &[Ingredient],
+    ) -> impl Future<Output = Result<Selected, MintFault>> + Send {
+        async { Err(MintFault::Host) }
+    }
+
+    /// The source takes the stored value no more: it is not used again.
+    fn lapse(&self, _selected: &Selected) -> impl Future<Output = Result<(), MintFault>> + Send {
+        async { Err(MintFault::Host) }
+    }
+}
+
 /// What the code of a source works with.
 pub(crate) struct Way<'mint, T> {
     wanted: Wanted<'mint>,
     strongbox: &'mint Strongbox,
     transport: &'mint T,
     vessel: Vessel,
+    renewed: Option<Selected>,
 }
 
 impl<'mint, T: Transport> Way<'mint, T> {
     pub(crate) fn new(wanted: Wanted<'mint>, strongbox: &'mint Strongbox, transport: &'mint T) -> Self {
         let vessel = strongbox.vessel(wanted.selected);
-        Self { wanted, strongbox, transport, vessel }
+        Self { wanted, strongbox, transport, vessel, renewed: None }
     }
 
     /// Sends one request and reads its answer.
@@ -87,6 +112,28 @@ impl<'mint, T: Transport> Way<'mint, T> {
         self.vessel.lasts(name, life);
         let Wanted { facts, selected, .. } = self.wanted;
         self.strongbox.keep_login(selected, &self.vessel, logout.as_ref(), facts);
+    }
+
+    /// Notes that what is stored is about to be replaced.
+    pub(crate) async fn begin_renewal(&mut self) -> Result<(), MintFault> {
+        self.transport.begin_renewal(self.wanted.selected).await
+    }
+
+    /// Stores what is made of these parts as the credential's next version, before anything else is done.
+    pub(crate) async fn renew(&mut self, parts: &[Ingredient]) -> Result<(), MintFault> {
+        let renewed = self.transport.renew(self.wanted.selected, &self.vessel, parts).await?;
+        self.renewed = Some(renewed);
+        Ok(())
+    }
+
+    /// What is stored is of no use any more.
+    pub(crate) async fn lapse(&mut self) -> Result<(), MintFault> {
+        self.transport.lapse(self.wanted.selected).await
+    }
+
+    /// What was stored instead, if anything was.
+    pub(crate) fn renewed(&self) -> Option<Selected> {
+        self.renewed.clone()
     }
 
     /// What the answers left so far.

@@ -10,6 +10,7 @@ use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Overlap;
+use keybearer_gate::Renewal;
 use keybearer_gate::Sealed;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
@@ -123,6 +124,7 @@ impl Store {
             retire(record, VersionState::Retired, transaction)?;
             insert_version(transaction, record, &version)?;
             record.versions.push(version);
+            (record.state, record.renewal) = (CredentialState::Active, None);
             check_versions(&record.versions)
         })
     }
@@ -139,6 +141,71 @@ impl Store {
         epoch: u64,
     ) -> Result<Arc<CredentialRecord>, StoreError> {
         self.change_credential(tenant, id, |record, _| raise_epoch(record, epoch))
+    }
+
+    /// Writes down that the current version is about to be replaced by what its source answers, before it is asked.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if another version is current, or if another process began since `abandoned`;
+    /// [`StoreError::NotFound`].
+    pub fn begin_renewal(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        renewal: Renewal,
+        abandoned: UnixMillis,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| {
+            let current = record.versions.iter().rfind(|version| version.state == VersionState::Current);
+            if record.state != CredentialState::Active || current.is_none_or(|it| it.version != renewal.version) {
+                return Err(StoreError::Conflict("another version is current: look at it again"));
+            }
+            if record.renewal.as_ref().is_some_and(|of| of.process != renewal.process && of.since > abandoned) {
+                return Err(StoreError::Conflict("another process renews it"));
+            }
+            record.renewal = Some(renewal);
+            Ok(())
+        })
+    }
+
+    /// Stores what a source gave in place of the current version, as [`Self::add_version`]. The version before stays,
+    /// retired, to be scrubbed from answers; those before it are of no use to anybody, and their bytes are destroyed.
+    ///
+    /// # Errors
+    /// As [`Self::add_version`].
+    pub fn renew(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        version: VersionRecord,
+        epoch: u64,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        let before = version.version.saturating_sub(1);
+        let record = self.add_version(tenant, id, version, epoch)?;
+        let old = record.versions.iter().filter(|old| old.version < before && old.state == VersionState::Retired);
+        let old: Vec<_> = old.filter(|old| record.overlaps.iter().all(|of| of.version != old.version)).collect();
+        old.into_iter().try_fold(Arc::clone(&record), |_, old| self.destroy_version(tenant, id, old.version))
+    }
+
+    /// The credential is not used until its account authorizes it again.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it is not active, or if the epoch is not higher than the one that stands;
+    /// [`StoreError::NotFound`].
+    pub fn end_authorization(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        epoch: u64,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| {
+            if record.state != CredentialState::Active {
+                return Err(StoreError::Conflict("the credential is not in use"));
+            }
+            raise_epoch(record, epoch)?;
+            (record.state, record.renewal) = (CredentialState::Reauthorise, None);
+            Ok(())
+        })
     }
 
     /// Revokes a credential for good, and its current version with it. Once more raises the epoch only.

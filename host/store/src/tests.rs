@@ -125,6 +125,7 @@ fn credential(tenant: &TenantId, name: &str) -> CredentialRecord {
         created: UnixMillis(1),
         versions: vec![version(1)],
         overlaps: Vec::new(),
+        renewal: None,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use keybearer_gate::CredentialKind;
 use keybearer_gate::Sealed;
+use keybearer_gate::SigningAlgorithm;
 use keybearer_gate::StoredForm;
 use keybearer_gate::Yields;
 use zeroize::Zeroizing;
@@ -14,6 +15,7 @@ use crate::ClientIdentity;
 use crate::IdentityRefused;
 use crate::secret::Secret;
 use crate::secret::assert_lacks;
+use crate::sign::SigningKey;
 
 /// Below this, a value may stand in ordinary text, and scrubbing would tear it up (threats X24).
 pub(crate) const VALUE_BYTES_MIN: usize = 16;
@@ -42,6 +44,10 @@ impl SecretInput {
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = if line.len() < bytes.len() { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
         Self(Secret::take(line.to_vec()))
+    }
+
+    pub(crate) fn exactly(secret: Secret) -> Self {
+        Self(secret)
     }
 
     pub(crate) fn into_secret(self) -> Secret {
@@ -87,6 +93,12 @@ pub enum ValueRefused {
     /// It is no access key of AWS.
     #[error("the value of an access key is its id, its secret and perhaps a session token, on lines of their own")]
     NotAwsKeys,
+    /// It is no private key that the recipe's algorithm takes.
+    #[error("the value is no private key of the recipe's algorithm: PEM that is not encrypted, or a JWK")]
+    NotAKey,
+    /// A recipe with a client's secret and a token has each on lines of its own.
+    #[error("the value of this recipe is the client's secret or key and, on a line of its own, the token")]
+    NotKeyAndToken,
     /// The tenant has no data key, or one that does not open.
     #[error("the tenant's data key is missing or does not open")]
     Unsealable,
@@ -97,14 +109,30 @@ pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRe
     if !kind.is_recipe() {
         return check_yielded(kind.yields(), value);
     }
-    // What asks a source stands in a form or an object, where spaces may be.
+    let bytes = value.expose();
     match kind.stored() {
-        StoredForm::Text => check_bytes(value, value.expose(), is_printable),
+        // What asks a source stands in a form or an object, where spaces may be.
+        StoredForm::Text => check_bytes(value, bytes, is_printable),
         StoredForm::Pair => check_yielded(Yields::Basic, value),
         StoredForm::AwsKeys => check_yielded(Yields::AwsKeys, value),
         StoredForm::Identity if value.len() > IDENTITY_BYTES_MAX => Err(ValueRefused::TooLong),
         StoredForm::Identity => ClientIdentity::parse(value).map(drop).map_err(|_| ValueRefused::NotAnIdentity),
+        StoredForm::Key(alg) => check_key(value, bytes, alg),
+        StoredForm::KeyAndToken(alg) => {
+            let (key, token) = key_and_token(bytes).ok_or(ValueRefused::NotKeyAndToken)?;
+            check_bytes(value, token, |byte| is_printable(byte) || *byte == b'\n')?;
+            match alg {
+                Some(alg) => check_key(value, key, alg),
+                None if key.contains(&b'\n') => Err(ValueRefused::Unfit),
+                None => check_bytes(value, key, |byte| is_printable(byte) || *byte == b'\n'),
+            }
+        }
     }
+}
+
+fn check_key(value: &Secret, key: &[u8], alg: SigningAlgorithm) -> Result<(), ValueRefused> {
+    check_bytes(value, key, |byte| is_printable(byte) || matches!(byte, b'\n' | b'\r' | b'\t'))?;
+    SigningKey::read(alg, key).map(drop).map_err(|_| ValueRefused::NotAKey)
 }
 
 /// Checks a value against the place where it goes.
@@ -168,6 +196,14 @@ pub(crate) fn aws_keys(value: &[u8]) -> Option<AwsKeys<'_>> {
     // The id stands in a header of which commas and slashes are part.
     let is_id = keys.id.iter().all(u8::is_ascii_alphanumeric);
     (is_filled && is_id && lines.next().is_none()).then_some(keys)
+}
+
+/// What is before and after the last line end, both filled: a client's secret or key, and a token. Neither a secret
+/// nor a token can hold a line end (RFC 6749 appendix A).
+pub(crate) fn key_and_token(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = value.iter().rposition(|byte| *byte == b'\n')?;
+    let (key, token) = (&value[..end], &value[end + 1..]);
+    (!key.is_empty() && !token.is_empty()).then_some((key, token))
 }
 
 fn is_printable(byte: &u8) -> bool {

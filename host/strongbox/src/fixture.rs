@@ -98,6 +98,7 @@ impl House {
             created: NOW,
             versions: Vec::new(),
             overlaps: Vec::new(),
+            renewal: None,
         };
         self.records.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));
         self.change(tenant, &id, |record| record.versions.push(self.version(record, 1, value)));
@@ -167,12 +168,8 @@ impl House {
 }
 
 pub(crate) fn oauth(client_id: &str) -> CredentialKind {
-    CredentialKind::OauthClientCredentials(OauthClient {
-        token_url: "https://login.example.com/token".parse().expect("canonical"),
-        client_id: client_id.to_owned(),
-        scope: None,
-        resource: None,
-    })
+    let token_url = "https://login.example.com/token".parse().expect("canonical");
+    CredentialKind::OauthClientCredentials(OauthClient::new(token_url, client_id))
 }
 
 const MANIFEST: &str = r#"

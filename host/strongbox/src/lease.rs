@@ -35,9 +35,11 @@ pub struct Selected {
 }
 
 impl Selected {
-    /// The same, within a run: what is fetched or minted is for this run alone, and ends with it.
+    /// The same, within a run: what is fetched or minted is for this run alone, and ends with it. What renews
+    /// itself is of no run.
     #[must_use]
     pub fn within(self, run: Option<RunId>) -> Self {
+        let run = run.filter(|_| !self.kind.renews_itself());
         Self { run, ..self }
     }
 

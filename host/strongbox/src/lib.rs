@@ -27,6 +27,7 @@ mod raw;
 mod scrub;
 mod seal;
 mod secret;
+mod sign;
 mod sigv4;
 mod strongbox;
 mod sync;

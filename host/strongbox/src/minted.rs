@@ -44,6 +44,9 @@ const SCRUB_S_MAX: u64 = 24 * 3_600;
 /// clocks differ.
 const BUFFER_S: u64 = 30;
 
+/// However often an upstream says that it does not take a value, another one is not asked for more often.
+const SPOIL_EVERY: Duration = Duration::from_secs(10);
+
 /// Values of one credential that may be leased at once: one for each run that uses it.
 const HELD_MAX: usize = 256;
 
@@ -138,6 +141,8 @@ struct Tokens {
     sessions: HashMap<Option<RunId>, Session>,
     /// The highest of the source's own version numbers.
     highest: u64,
+    /// When a value was last found not to be taken.
+    spoilt: Option<Instant>,
     /// Raised when a secret is added: a scrub set of an earlier generation lacks one.
     generation: u64,
 }
@@ -340,6 +345,11 @@ impl Strongbox {
         Ok(Minted { expires })
     }
 
+    /// How what is stored is given back: part of the act that revokes the credential.
+    pub fn undo_stored(&self, facts: Facts, selected: Selected, exchange: Exchange) -> Undo {
+        Undo { facts, selected, exchange, orphan: None, vessel: Vessel::default(), in_act: true, is_logout: false }
+    }
+
     /// How what a fetch gave is given back, for one that cannot be kept.
     #[must_use]
     pub fn undo_of(&self, selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) -> Option<Undo> {
@@ -352,13 +362,25 @@ impl Strongbox {
         !selected.kind().is_recipe() || self.minted.fresh(selected, now).is_some()
     }
 
-    /// The upstream did not take the value: it is not leased again, and still looked for in answers.
-    pub fn spoil(&self, selected: &Selected) {
+    /// The upstream did not take the value that was used at that time: what was minted before is not leased again,
+    /// and still looked for in answers. Says whether there is sense in another try: another value is there or may be
+    /// asked for, which it may once in [`SPOIL_EVERY`], whatever an upstream answers (threats R02).
+    pub fn spoil(&self, selected: &Selected, used: Instant) -> bool {
         let now = Instant::now();
-        if let Some(tokens) = self.minted.0.lock().get_mut(&selected.guard_key()) {
-            let same = |token: &&mut Token| token.epoch == selected.epoch() && token.run.as_ref() == selected.run();
-            tokens.held.iter_mut().filter(same).for_each(|token| token.use_deadline = now);
+        let mut all = self.minted.0.lock();
+        let Some(tokens) = all.get_mut(&selected.guard_key()) else { return false };
+        let same = |token: &&mut Token| token.epoch == selected.epoch() && token.run.as_ref() == selected.run();
+        let live = |token: &&mut Token| token.minted <= used && now < token.use_deadline;
+        let mut live: Vec<_> = tokens.held.iter_mut().filter(same).filter(live).collect();
+        if live.is_empty() {
+            return true;
         }
+        if tokens.spoilt.is_some_and(|at| now.duration_since(at) < SPOIL_EVERY) {
+            return false;
+        }
+        tokens.spoilt = Some(now);
+        live.iter_mut().for_each(|token| token.use_deadline = now);
+        true
     }
 
     /// Nothing that was fetched with this credential is used when it is older than this: its source may have changed

@@ -182,11 +182,19 @@ fn r02_a_token_that_the_upstream_did_not_take_is_not_leased_again_and_still_scru
     let (house, tenant, recipe) = house_with_recipe();
     let selected = house.selected(&tenant, &recipe);
     mint(&house, &selected, &token("")).expect("minted");
-    house.strongbox.spoil(&selected);
+    assert!(house.strongbox.spoil(&selected, Instant::now()), "another one may be asked for");
+    assert!(house.strongbox.spoil(&selected, Instant::now()), "by everyone whose value was the same");
     assert!(matches!(house.strongbox.lease_recorded(selected, NOW), Err(LeaseRefused::NeedsMint)));
     let mut text = format!("a {TOKEN} b");
-    crate::scrub_text(&house.strongbox.scrub_set(&tenant, &[recipe]), &mut text);
+    crate::scrub_text(&house.strongbox.scrub_set(&tenant, std::slice::from_ref(&recipe)), &mut text);
     assert_eq!(text, "a [redacted] b");
+    let selected = house.selected(&tenant, &recipe);
+    let before = Instant::now();
+    mint(&house, &selected, &token("").replace(TOKEN, "another-token-0123456789")).expect("minted");
+    assert!(house.strongbox.spoil(&selected, before), "who used the first finds the second");
+    assert!(house.strongbox.is_ready(&selected, NOW), "which is not lost by that");
+    assert!(!house.strongbox.spoil(&selected, Instant::now()), "an upstream that takes none gets no third one at once");
+    assert!(house.strongbox.is_ready(&selected, NOW));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use keybearer_contract::TenantId;
 use keybearer_gate::CredentialDirectory;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
+use keybearer_gate::Ingredient;
 use keybearer_gate::Sealed;
 use keybearer_gate::VersionState;
 use parking_lot::RwLock;
@@ -18,9 +19,12 @@ use crate::MasterKey;
 use crate::MasterKeyRefused;
 use crate::SealBroken;
 use crate::SecretInput;
+use crate::Selected;
 use crate::Undo;
 use crate::ValueRefused;
+use crate::Vessel;
 use crate::accept;
+use crate::carry;
 use crate::guards::GuardKey;
 use crate::guards::Guards;
 use crate::master::random_key;
@@ -140,6 +144,35 @@ impl Strongbox {
         Ok(Accepted { sealed, fingerprint: self.master().fingerprint(&value) })
     }
 
+    /// Seals, as a version of a credential, what is made of parts of the version that was selected and of what answers
+    /// left in the vessel, each on a line of its own. Nobody reads it on the way.
+    ///
+    /// # Errors
+    /// [`ValueRefused`], also if a part is not there.
+    pub fn seal_held(
+        &self,
+        selected: &Selected,
+        vessel: &Vessel,
+        parts: &[Ingredient],
+        version: u32,
+    ) -> Result<Accepted, ValueRefused> {
+        let (tenant, credential) = (selected.tenant(), selected.credential());
+        let record = self.record(tenant, credential).ok_or(ValueRefused::Unsealable)?;
+        let stored = self.open_version(&record, selected.version()).map_err(|_| ValueRefused::Unsealable)?;
+        let open = |part| carry::opened(part, Some(&stored), vessel).ok_or(ValueRefused::NotKeyAndToken);
+        let opened = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        // Reserved whole, so that it is never moved while it grows.
+        let mut value = Zeroizing::new(Vec::with_capacity(opened.iter().map(|part| part.bytes().len() + 1).sum()));
+        for (index, part) in opened.iter().enumerate() {
+            if index > 0 {
+                value.push(b'\n');
+            }
+            value.extend_from_slice(part.bytes());
+        }
+        let value = SecretInput::exactly(Secret::take(std::mem::take(&mut *value)));
+        self.accept(tenant, credential, version, &record.kind, value)
+    }
+
     /// Seals what is not a credential but is the tenant's alone, as the scrubbed answer of an idempotent
     /// call (P7). It opens for the same tenant and context only.
     ///
@@ -194,6 +227,12 @@ impl Strongbox {
     pub async fn barrier_rotate(&self, tenant: &TenantId, credential: &CredentialId, new_epoch: u64) {
         let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
         self.guards.end_before(&key, new_epoch, false).await;
+    }
+
+    /// Whether what was selected was rotated or revoked since: select again.
+    #[must_use]
+    pub fn is_over(&self, selected: &Selected) -> bool {
+        self.guards.is_over(&selected.guard_key(), selected.epoch())
     }
 
     /// The record, if it is what was asked for: a directory that answers with something else is broken,

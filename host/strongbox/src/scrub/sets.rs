@@ -32,6 +32,7 @@ use super::views::View;
 use crate::Derived;
 use crate::Strongbox;
 use crate::accept;
+use crate::accept::VALUE_BYTES_MIN;
 use crate::guards::GuardKey;
 use crate::place;
 use crate::secret::Secret;
@@ -316,15 +317,24 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
             if let Some(keys) = accept::aws_keys(value).filter(|_| recipe.stored() == StoredForm::AwsKeys) {
                 [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten().for_each(&mut add);
             }
-            let mut form = Zeroizing::new(String::with_capacity(3 * value.len()));
-            place::form_encode(value, &mut form);
-            add(form.as_bytes());
-            if let CredentialKind::OauthClientCredentials(client) = recipe {
-                let pair = place::client_pair(&client.client_id, value);
-                add(pair.expose());
-                add(&Zeroizing::new(STANDARD.encode(pair.expose()).into_bytes()));
-            } else if let Some((_, password)) = accept::user_and_password(value) {
-                add(password);
+            let (first, second) = match recipe.stored() {
+                StoredForm::KeyAndToken(_) => accept::key_and_token(value).unzip(),
+                StoredForm::Text | StoredForm::Pair => {
+                    (None, accept::user_and_password(value).map(|(_, password)| password))
+                }
+                StoredForm::Key(_) | StoredForm::Identity | StoredForm::AwsKeys => (None, None),
+            };
+            let parts = [first, second].into_iter().flatten().filter(|part| part.len() >= VALUE_BYTES_MIN);
+            for part in parts.chain([value]) {
+                add(part);
+                let mut form = Zeroizing::new(String::with_capacity(3 * part.len()));
+                place::form_encode(part, &mut form);
+                add(form.as_bytes());
+                if let Some(client_id) = recipe.basic_client() {
+                    let pair = place::client_pair(client_id, part);
+                    add(pair.expose());
+                    add(&Zeroizing::new(STANDARD.encode(pair.expose()).into_bytes()));
+                }
             }
         }
     }

@@ -1,0 +1,184 @@
+//! OAuth recipes: a client of an authorization server, how it proves who it is, and what it asks for. Every
+//! endpoint is pinned here, by whoever stores the credential; none is taken from an answer (threats P11).
+
+use keybearer_contract::Scheme;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::Assertion;
+use crate::Auth;
+use crate::Field;
+use crate::Ingredient;
+use crate::RecipeRefused;
+use crate::SigningAlgorithm;
+use crate::StoredForm;
+use crate::Target;
+
+/// The longest text of a recipe, in bytes.
+const TEXT_BYTES_MAX: usize = 1_024;
+
+/// A client assertion lives for this long, in seconds: a request takes less, and the shorter the better (RFC 7523 §3).
+const ASSERTION_S: u64 = 60;
+
+/// RFC 7523 §2.2.
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// The public part of an OAuth client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthClient {
+    /// The token endpoint, pinned: never taken from a discovery document (threats P11).
+    pub token_url: Target,
+    /// `client_id`.
+    pub client_id: String,
+    /// How the client proves who it is (RFC 7591 §2 `token_endpoint_auth_method`); by `client_secret_basic` if
+    /// nothing is said.
+    #[serde(default, skip_serializing_if = "ClientAuth::is_default")]
+    pub client_auth: ClientAuth,
+    /// Space-separated scopes (RFC 6749 §3.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// RFC 8707 `resource`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// `audience` (RFC 8693 §2.1; some servers take it with every grant).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// The issuer's identifier, as it stands in `iss` (RFC 8414 §2): what an authorization's answer must name
+    /// (RFC 9207), and whom a client assertion is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Where tokens are given back (RFC 7009).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_url: Option<Target>,
+    /// Where a token's state can be asked for (RFC 7662).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection_url: Option<Target>,
+}
+
+/// How a client proves who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClientAuth {
+    /// Id and secret in the header `Authorization` (RFC 6749 §2.3.1).
+    #[default]
+    ClientSecretBasic,
+    /// Id and secret in the form.
+    ClientSecretPost,
+    /// A JWT signed by the client's private key (RFC 7523 §2.2): the stored value is the key, in PEM or as a JWK.
+    PrivateKeyJwt {
+        /// The algorithm.
+        alg: SigningAlgorithm,
+        /// The key's id in the client's key set.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kid: Option<String>,
+    },
+    /// It does not: a public client names itself.
+    None,
+}
+
+impl ClientAuth {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl OauthClient {
+    /// A client that proves itself by its secret, and asks for nothing in particular.
+    #[must_use]
+    pub fn new(token_url: Target, client_id: impl Into<String>) -> Self {
+        Self {
+            token_url,
+            client_id: client_id.into(),
+            client_auth: ClientAuth::default(),
+            scope: None,
+            resource: None,
+            audience: None,
+            issuer: None,
+            revocation_url: None,
+            introspection_url: None,
+        }
+    }
+
+    /// What the client adds to its requests at the issuer: a proof, and fields of the form.
+    #[must_use]
+    pub fn proof(&self, key: Ingredient) -> (Auth, Vec<(&'static str, Field)>) {
+        let named = ("client_id", Field::Text(self.client_id.clone()));
+        match &self.client_auth {
+            ClientAuth::ClientSecretBasic => (Auth::Client { id: self.client_id.clone(), secret: key }, Vec::new()),
+            ClientAuth::ClientSecretPost => (Auth::None, vec![named, ("client_secret", Field::Secret(key))]),
+            ClientAuth::None => (Auth::None, vec![named]),
+            ClientAuth::PrivateKeyJwt { alg, kid } => {
+                let assertion = Assertion {
+                    alg: *alg,
+                    key: Box::new(key),
+                    kid: kid.clone(),
+                    issuer: self.client_id.clone(),
+                    subject: self.client_id.clone(),
+                    audience: self.whom(),
+                    life_s: ASSERTION_S,
+                };
+                let assertion = Field::Secret(Ingredient::Assertion(assertion));
+                (Auth::None, vec![named, ("client_assertion_type", JWT_BEARER.into()), ("client_assertion", assertion)])
+            }
+        }
+    }
+
+    /// The form of a stored value that is the client's secret or key and nothing else.
+    pub(crate) fn key_form(&self) -> StoredForm {
+        match &self.client_auth {
+            ClientAuth::PrivateKeyJwt { alg, .. } => StoredForm::Key(*alg),
+            _ => StoredForm::Text,
+        }
+    }
+
+    /// The form of a stored value that holds a token beside what proves the client.
+    pub(crate) fn token_form(&self) -> StoredForm {
+        match &self.client_auth {
+            ClientAuth::None => StoredForm::Text,
+            ClientAuth::PrivateKeyJwt { alg, .. } => StoredForm::KeyAndToken(Some(*alg)),
+            _ => StoredForm::KeyAndToken(None),
+        }
+    }
+
+    /// Where the client's secret or key, and the token, are in a stored value of that form.
+    #[must_use]
+    pub fn key_and_token(&self) -> (Ingredient, Ingredient) {
+        match &self.client_auth {
+            ClientAuth::None => (Ingredient::Stored, Ingredient::Stored),
+            _ => (Ingredient::StoredOtherLines, Ingredient::StoredLastLine),
+        }
+    }
+
+    /// Whom an assertion is for: the issuer, or its token endpoint where the issuer is not named (RFC 7523 §3).
+    #[must_use]
+    pub fn whom(&self) -> String {
+        self.issuer.clone().unwrap_or_else(|| self.token_url.to_string())
+    }
+
+    /// Whether this can be stored.
+    ///
+    /// # Errors
+    /// [`RecipeRefused`].
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
+        let urls = [Some(&self.token_url), self.revocation_url.as_ref(), self.introspection_url.as_ref()];
+        if !urls.into_iter().flatten().all(|url| url.destination().scheme() == Scheme::Https) {
+            return Err(RecipeRefused("`token_url`, `revocation_url` and `introspection_url` begin with `https://`"));
+        }
+        let optional = [&self.scope, &self.resource, &self.audience, &self.issuer];
+        let kid = match &self.client_auth {
+            ClientAuth::PrivateKeyJwt { kid, .. } => kid.as_ref(),
+            _ => None,
+        };
+        let texts = optional.into_iter().flatten().chain(kid).chain([&self.client_id]);
+        if !texts.into_iter().all(|text| is_plain(text)) {
+            return Err(RecipeRefused("a text of the recipe is 1 to 1024 printable ASCII characters"));
+        }
+        Ok(())
+    }
+}
+
+/// RFC 6749 appendix A: VSCHAR, and what URIs and lists of scopes are made of.
+pub(crate) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= TEXT_BYTES_MAX && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}

@@ -1,0 +1,5 @@
+//! The cases, by grant.
+
+mod client;
+mod refresh;
+mod unauthorized;
