@@ -102,6 +102,7 @@ rows! {
     POST "/v1/credentials" store_credential CREDENTIALS, Nothing => 201 201;
     GET "/v1/credentials" list_credentials CREDENTIALS, Nothing => 200 200;
     GET "/v1/credentials/{id}" get_credential CREDENTIALS, Credential => 200 404;
+    POST "/v1/credentials/{id}/terms" change_terms CREDENTIALS, Credential => 200 404;
     POST "/v1/credentials/{id}/versions" rotate_credential CREDENTIALS, Credential => 201 404;
     POST "/v1/credentials/{id}/rollback" rollback_credential CREDENTIALS, Credential => 201 404;
     DELETE "/v1/credentials/{id}/versions/{version}" destroy_version CREDENTIALS, Credential => 200 404;
@@ -343,7 +344,7 @@ impl Stage {
             }),
             "rotate_credential" => json!({"value": canary("next-"), "overlap_s": 60}),
             "revoke_principal" | "restore_principal" => json!({"principal": "jwt:https://id.example#nobody"}),
-            "rollback_credential" => json!({}),
+            "change_terms" | "rollback_credential" => json!({}),
             "give_grant" => json!({"package": PACKAGE, "slot": "site", "credential": self.ids[&Subject::Credential]}),
             "approve_grant" => json!({"digest": self.ids[&Subject::Package]}),
             "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),

@@ -14,6 +14,7 @@ mod identity;
 mod issuers;
 mod ledger;
 mod lifecycle;
+mod onboarding;
 mod peers;
 mod promises;
 mod push;

@@ -100,6 +100,7 @@ impl House {
             versions: vec![version],
             overlaps: Vec::new(),
             renewal: None,
+            terms: keybearer_gate::Terms::default(),
         });
         *records.credential.lock() = Some(record.clone());
         let config = LedgerConfig::new(folder.path().join("ledger"), folder.path().join("anchor"));

@@ -30,10 +30,8 @@ use crate::Retiring;
 use crate::Revoked;
 use crate::SharedValue;
 use crate::VersionView;
+use crate::onboarding;
 use crate::rows::one_more;
-
-/// The longest name, owner or justification, in bytes: what fits a line of a report.
-const TEXT_BYTES_MAX: usize = 200;
 
 impl Executor {
     /// Stores a new credential with its first version.
@@ -48,15 +46,12 @@ impl Executor {
         value: SecretInput,
     ) -> Result<CredentialView, Problem> {
         context.require(Scope::Credentials)?;
-        for (what, text) in [("name", &new.name), ("owner", &new.owner), ("justification", &new.justification)] {
-            if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-                return Err(Problem::new(Code::MalformedRequest, format!("`{what}` is 1 to 200 bytes of plain text")));
-            }
-        }
+        onboarding::check_texts(&new)?;
         new.kind.check().map_err(|refused| Problem::new(Code::MalformedRequest, refused.to_string()))?;
         let (tenant, id) = (context.tenant().clone(), CredentialId::random());
-        let version = self.seal(&tenant, &id, 1, &new.kind, value)?;
         let now = UnixMillis::now();
+        let (terms, expires) = onboarding::terms_of(&new, now)?;
+        let version = self.seal(&tenant, &id, 1, &new.kind, value)?;
         let record = CredentialRecord {
             id: id.clone(),
             tenant,
@@ -64,13 +59,14 @@ impl Executor {
             kind: new.kind,
             owner: new.owner,
             justification: new.justification,
-            expires: new.expires,
+            expires: Some(expires),
             state: CredentialState::Active,
             epoch: 1,
             created: now,
             versions: vec![version],
             overlaps: Vec::new(),
             renewal: None,
+            terms,
         };
         let turn = self.rows.turn().await;
         let has = self.store.credentials(context.tenant()).len();
@@ -246,8 +242,12 @@ pub(crate) fn next_version(record: &CredentialRecord) -> u32 {
     record.versions.iter().map(|version| version.version).max().unwrap_or(0) + 1
 }
 
-fn view(record: &CredentialRecord) -> CredentialView {
+/// What is shown of a credential.
+pub(crate) fn view(record: &CredentialRecord) -> CredentialView {
     CredentialView {
+        rotation: record.terms.rotation,
+        rotation_due: record.rotation_due(),
+        binding: record.terms.binding.clone(),
         id: record.id.clone(),
         name: record.name.clone(),
         kind: record.kind.clone(),

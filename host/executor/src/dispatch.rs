@@ -27,6 +27,7 @@ use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::How;
 use keybearer_gate::Refusal;
+use keybearer_gate::Rights;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
 use keybearer_ledger::Intent;
@@ -173,7 +174,8 @@ impl Shared {
     /// The way of a request, once.
     async fn attempt(&self, request: GuestRequest) -> Result<(Reply, Option<Used>), Stopped> {
         let manifest = &self.package.record.manifest;
-        let cleared = keybearer_gate::clear(&self.facts, manifest, &self.grants_now(), request)?;
+        let rights = Rights { grants: &self.grants_now(), credentials: self.executor.store.as_ref() };
+        let cleared = keybearer_gate::clear(&self.facts, manifest, rights, request)?;
         let selected = self.select(&cleared)?;
         let vetted = self.executor.egress.vet(cleared.destination(), self.deadline).await?;
         if let Some(selected) = selected.as_ref().filter(|selected| !self.is_ready(selected)) {

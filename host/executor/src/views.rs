@@ -1,6 +1,7 @@
 //! What is asked of the executor and what it shows: plain data for the API and the CLI. Nothing here
 //! holds a value of a credential or grants anything.
 
+use keybearer_contract::Binding;
 use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
@@ -19,12 +20,15 @@ use keybearer_gate::BaseUrl;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Difference;
+use keybearer_gate::RotationPolicy;
 use keybearer_gate::Scopes;
 use keybearer_gate::TenantState;
 use keybearer_gate::VersionState;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::NewRotation;
 
 /// One call, as submitted.
 #[derive(Debug, Clone)]
@@ -71,10 +75,18 @@ pub struct NewCredential {
     pub owner: String,
     /// Why it is here.
     pub justification: String,
-    /// When it ends, in milliseconds since 1970.
+    /// When it ends, in milliseconds since 1970; after a year, where none is named.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     pub expires: Option<UnixMillis>,
+    /// How often it is rotated.
+    #[serde(default)]
+    pub rotation: Option<NewRotation>,
+    /// The places that it may go to at the most, as a manifest writes them; none leaves that to the slots that it
+    /// is granted to.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    pub binding: Vec<Binding>,
 }
 
 /// A credential, without its values.
@@ -95,6 +107,16 @@ pub struct CredentialView {
     /// When it ends.
     #[schema(value_type = Option<u64>)]
     pub expires: Option<UnixMillis>,
+    /// How often it is rotated: `every_h` hours, and whether it is `sensitive`.
+    #[schema(value_type = Object)]
+    pub rotation: RotationPolicy,
+    /// When its current version is to be replaced at the latest.
+    #[schema(value_type = Option<u64>)]
+    pub rotation_due: Option<UnixMillis>,
+    /// The places that it may go to at the most; empty leaves that to the slots that it is granted to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub binding: Vec<Binding>,
     /// Whether it may be used.
     #[schema(value_type = String)]
     pub state: CredentialState,

@@ -16,6 +16,8 @@ use keybearer_contract::Slot;
 use keybearer_contract::SlotName;
 
 use crate::Carried;
+use crate::CredentialDirectory;
+use crate::CredentialRecord;
 use crate::Destination;
 use crate::Facts;
 use crate::Grant;
@@ -118,6 +120,15 @@ impl Cleared {
     }
 }
 
+/// By which rights a guest's request is cleared: as they are now.
+#[derive(Clone, Copy)]
+pub struct Rights<'now> {
+    /// The tenant's grants of this package that hold and cover this version of it.
+    pub grants: &'now [Grant],
+    /// Where the terms of the credentials are looked up.
+    pub credentials: &'now dyn CredentialDirectory,
+}
+
 /// Header fields that any guest may set: what content negotiation needs and nothing that selects an
 /// account (threats P14).
 const COMMON_HEADERS: &[&str] = &["accept", "accept-language", "content-type", "user-agent"];
@@ -130,11 +141,15 @@ const HEADER_VALUE_BYTES_MAX: usize = 8 << 10;
 
 /// Decides whether a guest's request may be sent and with which credential.
 ///
-/// `grants` are the tenant's grants of this package that hold now and cover this version of it.
-///
 /// # Errors
-/// A [`Refusal`]; nothing has been looked up or sent.
-pub fn clear(facts: &Facts, manifest: &Manifest, grants: &[Grant], request: GuestRequest) -> Result<Cleared, Refusal> {
+/// A [`Refusal`]; nothing has been opened or sent.
+pub fn clear(
+    facts: &Facts,
+    manifest: &Manifest,
+    rights: Rights<'_>,
+    request: GuestRequest,
+) -> Result<Cleared, Refusal> {
+    let grants = rights.grants;
     let target: Target = request.url.parse().map_err(|error| Refusal::NotCanonical { why: format!("{error}") })?;
     let headers = check_headers(request.headers)?;
     let place = find_place(manifest, grants, request.method, &target)?;
@@ -146,7 +161,12 @@ pub fn clear(facts: &Facts, manifest: &Manifest, grants: &[Grant], request: Gues
             }
             (&allow.headers, None)
         }
-        Place::Bound(slot, binding) => (&binding.headers, Some(attach(facts, slot, grants)?)),
+        Place::Bound(slot, binding) => {
+            let attach = attach(facts, slot, grants)?;
+            let record = rights.credentials.credential(&facts.tenant, &attach.credential);
+            check_terms(record.as_deref(), slot, request.method, &target)?;
+            (&binding.headers, Some(attach))
+        }
     };
     for (name, _) in &headers {
         let owned = manifest.slots.iter().any(|slot| slot.placement.owns_header(name));
@@ -236,6 +256,15 @@ fn attach(facts: &Facts, slot: &Slot, grants: &[Grant]) -> Result<Attach, Refusa
         credential,
         how: How::Slot(slot.placement.clone()),
     })
+}
+
+/// What the slot asks ∩ what the credential's own terms allow.
+fn check_terms(record: Option<&CredentialRecord>, slot: &Slot, method: Method, target: &Target) -> Result<(), Refusal> {
+    match record {
+        None => Err(Refusal::CredentialUnusable { slot: slot.name.clone() }),
+        Some(record) if record.terms.allow(method, target) => Ok(()),
+        Some(_) => Err(Refusal::OutsideBinding { slot: slot.name.clone() }),
+    }
 }
 
 fn check_headers(headers: Vec<GuestHeader>) -> Result<Vec<(String, Vec<u8>)>, Refusal> {

@@ -1,5 +1,7 @@
 //! Tests of clearing: every refusal once, and what a cleared request carries.
 
+use std::sync::Arc;
+
 use keybearer_contract::CallId;
 use keybearer_contract::Digest;
 use keybearer_contract::PackageName;
@@ -9,7 +11,11 @@ use keybearer_contract::UnixMillis;
 
 use super::*;
 use crate::Approved;
+use crate::CredentialKind;
+use crate::CredentialState;
 use crate::PrincipalLabel;
+use crate::Sealed;
+use crate::Terms;
 
 const MANIFEST: &str = r#"
     [package]
@@ -67,8 +73,59 @@ fn request(method: Method, url: &str, headers: &[(&str, &str)]) -> GuestRequest 
     GuestRequest { method, url: url.to_owned(), headers, body: None }
 }
 
+/// Any credential there may be, held on these terms.
+struct Held(Terms);
+
+impl CredentialDirectory for Held {
+    fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        Some(Arc::new(CredentialRecord {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            name: "n".to_owned(),
+            kind: CredentialKind::Bearer,
+            owner: "o".to_owned(),
+            justification: "j".to_owned(),
+            expires: None,
+            state: CredentialState::Active,
+            epoch: 1,
+            created: UnixMillis(1),
+            versions: Vec::new(),
+            overlaps: Vec::new(),
+            renewal: None,
+            terms: self.0.clone(),
+        }))
+    }
+
+    fn data_key(&self, _tenant: &TenantId) -> Option<Sealed> {
+        None
+    }
+}
+
 fn outcome(grants: &[Grant], facts: &Facts, request: GuestRequest) -> Result<Cleared, Refusal> {
-    clear(facts, &Manifest::parse(MANIFEST).expect("parses"), grants, request)
+    held_on(Terms::default(), grants, facts, request)
+}
+
+fn held_on(terms: Terms, grants: &[Grant], facts: &Facts, request: GuestRequest) -> Result<Cleared, Refusal> {
+    let rights = Rights { grants, credentials: &Held(terms) };
+    clear(facts, &Manifest::parse(MANIFEST).expect("parses"), rights, request)
+}
+
+#[test]
+fn a_credential_goes_where_the_slot_and_its_own_terms_both_say() {
+    let facts = facts();
+    let grants = [grant(&facts, "api", None)];
+    let terms = |path: &str| {
+        let text = format!(r#"[{{"host": "api.stripe.com", "methods": ["POST"], "paths": ["{path}"]}}]"#);
+        Terms { binding: serde_json::from_str(&text).expect("parses"), ..Terms::default() }
+    };
+    let to = |url: &str| request(Method::Post, url, &[]);
+    let bound = "https://api.stripe.com/v1/refunds";
+    assert!(held_on(terms("/v1/{rest...}"), &grants, &facts, to(bound)).is_ok());
+    let refusal = held_on(terms("/v1/charges"), &grants, &facts, to(bound)).err();
+    assert_eq!(refusal, Some(Refusal::OutsideBinding { slot: "api".parse().expect("name") }));
+    // Wider terms than the slot's open no place.
+    let refusal = held_on(terms("/v1/{rest...}"), &grants, &facts, to("https://api.stripe.com/v1/charges")).err();
+    assert!(matches!(refusal, Some(Refusal::NoBinding { .. })), "{refusal:?}");
 }
 
 #[test]

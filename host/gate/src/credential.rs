@@ -14,6 +14,7 @@ use crate::OauthClient;
 use crate::RecipeRefused;
 use crate::SigningAlgorithm;
 use crate::VaultDatabase;
+use crate::Terms;
 use crate::VaultKv;
 
 /// Bytes sealed by the strongbox. Opaque everywhere else.
@@ -291,6 +292,9 @@ pub struct CredentialRecord {
     /// A renewal that is under way, or was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewal: Option<Renewal>,
+    /// On which terms it is held.
+    #[serde(default)]
+    pub terms: Terms,
 }
 
 impl CredentialRecord {
@@ -301,6 +305,13 @@ impl CredentialRecord {
             return None;
         }
         self.versions.iter().rfind(|version| version.state == VersionState::Current)
+    }
+
+    /// When its current version is to be replaced at the latest; none if there is none.
+    #[must_use]
+    pub fn rotation_due(&self) -> Option<UnixMillis> {
+        let current = self.versions.iter().rfind(|version| version.state == VersionState::Current)?;
+        Some(self.terms.rotation.due(current.created))
     }
 
     /// Until when the tenant can go back to a version; none if it was never to be, or if the time is over.

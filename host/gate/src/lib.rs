@@ -25,6 +25,7 @@ mod run;
 mod run_checkpoint;
 mod spiffe;
 mod tenant;
+mod terms;
 mod token;
 
 // The public interface is:
@@ -32,6 +33,7 @@ pub use clear::Attach;
 pub use clear::Cleared;
 pub use clear::ClearedParts;
 pub use clear::How;
+pub use clear::Rights;
 pub use clear::clear;
 pub use credential::CredentialKind;
 pub use credential::CredentialRecord;
@@ -118,6 +120,11 @@ pub use spiffe::SpiffeTable;
 pub use spiffe::authenticate_spiffe;
 pub use tenant::Permit;
 pub use tenant::TenantContext;
+pub use terms::ROTATION_HOURS;
+pub use terms::RotationPolicy;
+pub use terms::SENSITIVE_ROTATION_HOURS;
+pub use terms::Terms;
+pub use terms::TermsRefused;
 pub use token::IssuedToken;
 pub use token::authenticate_token;
 pub use token::issue_token;

@@ -64,6 +64,12 @@ pub enum Refusal {
         /// The slot.
         slot: SlotName,
     },
+    /// The credential's owner does not let it go there.
+    #[error("the credential of slot `{slot}` may not go there: its own binding is narrower than the slot's")]
+    OutsideBinding {
+        /// The slot.
+        slot: SlotName,
+    },
     /// The credential is not of the kind that the slot places.
     #[error("the credential of slot `{slot}` is of another kind than the slot places")]
     WrongKind {

@@ -408,6 +408,7 @@ pub enum ActKind {
     CredentialRenewed,
     /// Its account must authorize it again.
     CredentialLapsed,
+    CredentialTermsChanged,
     CredentialRefused,
     VersionDestroyed,
     CredentialInvalidated,

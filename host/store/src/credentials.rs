@@ -12,6 +12,7 @@ use keybearer_gate::CredentialState;
 use keybearer_gate::Overlap;
 use keybearer_gate::Renewal;
 use keybearer_gate::Sealed;
+use keybearer_gate::Terms;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
 use rusqlite::Transaction;
@@ -38,6 +39,19 @@ pub struct EpochRow {
 
 /// Versions of one credential to which its tenant can go back at the same time.
 const OVERLAPS_MAX: usize = 16;
+
+/// What is changed of the way in which a credential is held; what is none stays.
+#[derive(Debug, Clone)]
+pub struct TermsChange {
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Why it is here.
+    pub justification: Option<String>,
+    /// When it ends.
+    pub expires: Option<UnixMillis>,
+    /// On which terms it is held.
+    pub terms: Terms,
+}
 
 impl Store {
     /// Stores a new credential with the versions that its record holds; none is allowed.
@@ -204,6 +218,32 @@ impl Store {
             }
             raise_epoch(record, epoch)?;
             (record.state, record.renewal) = (CredentialState::Reauthorise, None);
+            Ok(())
+        })
+    }
+
+    /// Holds a credential on other terms.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the epoch is not higher than the one that stands or the credential is revoked;
+    /// [`StoreError::NotFound`].
+    pub fn change_terms(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        epoch: u64,
+        change: TermsChange,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| {
+            if record.state == CredentialState::Revoked {
+                return Err(StoreError::Conflict("the credential is revoked: store a new one"));
+            }
+            raise_epoch(record, epoch)?;
+            let TermsChange { owner, justification, expires, terms } = change;
+            owner.into_iter().for_each(|owner| record.owner = owner);
+            justification.into_iter().for_each(|justification| record.justification = justification);
+            record.expires = expires.or(record.expires);
+            record.terms = terms;
             Ok(())
         })
     }

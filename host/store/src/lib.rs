@@ -30,6 +30,7 @@ mod tests;
 
 // The public interface is:
 pub use credentials::EpochRow;
+pub use credentials::TermsChange;
 pub use error::StoreError;
 pub use error::StoreRefused;
 pub use error::StoreUnavailable;

@@ -126,6 +126,7 @@ fn credential(tenant: &TenantId, name: &str) -> CredentialRecord {
         versions: vec![version(1)],
         overlaps: Vec::new(),
         renewal: None,
+        terms: keybearer_gate::Terms::default(),
     }
 }
 

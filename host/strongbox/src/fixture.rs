@@ -26,7 +26,9 @@ use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::OauthClient;
 use keybearer_gate::PrincipalLabel;
+use keybearer_gate::Rights;
 use keybearer_gate::Sealed;
+use keybearer_gate::Terms;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
 use keybearer_ledger::Intent;
@@ -61,6 +63,28 @@ impl CredentialDirectory for Records {
     }
 }
 
+impl Records {
+    fn put(&self, tenant: &TenantId, id: &CredentialId, kind: CredentialKind) {
+        let record = CredentialRecord {
+            id: id.clone(),
+            tenant: tenant.clone(),
+            name: "test".to_owned(),
+            kind,
+            owner: "somebody".to_owned(),
+            justification: "a test".to_owned(),
+            expires: None,
+            state: CredentialState::Active,
+            epoch: 1,
+            created: NOW,
+            versions: Vec::new(),
+            overlaps: Vec::new(),
+            renewal: None,
+            terms: Terms::default(),
+        };
+        self.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));
+    }
+}
+
 pub(crate) struct House {
     pub(crate) strongbox: Strongbox,
     pub(crate) records: Arc<Records>,
@@ -85,22 +109,7 @@ impl House {
     /// Stores a credential with one version.
     pub(crate) fn credential(&self, tenant: &TenantId, kind: CredentialKind, value: &str) -> CredentialId {
         let id = CredentialId::random();
-        let record = CredentialRecord {
-            id: id.clone(),
-            tenant: tenant.clone(),
-            name: "test".to_owned(),
-            kind,
-            owner: "somebody".to_owned(),
-            justification: "a test".to_owned(),
-            expires: None,
-            state: CredentialState::Active,
-            epoch: 1,
-            created: NOW,
-            versions: Vec::new(),
-            overlaps: Vec::new(),
-            renewal: None,
-        };
-        self.records.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));
+        self.records.put(tenant, &id, kind);
         self.change(tenant, &id, |record| record.versions.push(self.version(record, 1, value)));
         id
     }
@@ -238,5 +247,8 @@ pub(crate) fn cleared(tenant: &TenantId, slot: &str, credential: &CredentialId, 
     let port = if slot == "basic" { ":8443" } else { "" };
     let url = format!("https://{slot}.example.com{port}{path_and_query}");
     let request = GuestRequest { method: Method::Get, url, headers: Vec::new(), body: None };
-    keybearer_gate::clear(&facts, &manifest, &[grant], request).unwrap_or_else(|refusal| panic!("{refusal}"))
+    let records = Records::default();
+    records.put(tenant, credential, CredentialKind::Bearer);
+    let rights = Rights { grants: &[grant], credentials: &records };
+    keybearer_gate::clear(&facts, &manifest, rights, request).unwrap_or_else(|refusal| panic!("{refusal}"))
 }

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use keybearer_contract::Binding;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
 use keybearer_contract::UnixMillis;
 use keybearer_executor::NewCredential;
+use keybearer_executor::NewRotation;
+use keybearer_executor::NewTerms;
 use keybearer_executor::Retiring;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::TenantContext;
@@ -36,10 +39,18 @@ pub(crate) struct StoreBody {
     owner: String,
     /// Why it is here.
     justification: String,
-    /// When it ends, in milliseconds since 1970.
+    /// When it ends, in milliseconds since 1970; after a year, where none is named.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     expires: Option<UnixMillis>,
+    /// How often it is rotated: every 90 days, or every 24 hours for a sensitive one, where nothing is named.
+    #[serde(default)]
+    rotation: Option<NewRotation>,
+    /// The places that it may go to at the most, as a manifest writes the bindings of a slot; none leaves that to
+    /// the slots that it is granted to.
+    #[serde(default)]
+    #[schema(value_type = Vec<Object>)]
+    binding: Vec<Binding>,
     /// The value. Never shown again.
     #[schema(value_type = String)]
     value: Value,
@@ -108,6 +119,8 @@ pub(crate) async fn store(app: Arc<App>, context: TenantContext, input: Input) -
         owner: body.owner,
         justification: body.justification,
         expires: body.expires,
+        rotation: body.rotation,
+        binding: body.binding,
     };
     Reply::created(&app.executor.store_credential(&context, new, body.value.0).await?)
 }
@@ -121,6 +134,13 @@ pub(crate) async fn list(app: Arc<App>, context: TenantContext, _input: Input) -
 pub(crate) async fn get(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: CredentialId = input.parameter(0)?;
     Reply::ok(&app.executor.credential(&context, &id)?)
+}
+
+/// POST /v1/credentials/{id}/terms
+pub(crate) async fn change_terms(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    let new: NewTerms = input.json(&app.limits).await?;
+    Reply::ok(&app.executor.change_terms(&context, &id, new).await?)
 }
 
 /// POST /v1/credentials/{id}/versions

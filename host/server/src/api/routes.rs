@@ -151,6 +151,8 @@ routes! {
         tenant!(credentials::list), CREDENTIALS, &[], NO_BODY => 200 many::<executor::CredentialView>();
     GET "/v1/credentials/{id}" get_credential "Shows one credential, without its values.",
         tenant!(credentials::get), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialView>();
+    POST "/v1/credentials/{id}/terms" change_terms "Changes who answers for a credential, when it ends, how often it is rotated, where it may go.",
+        tenant!(credentials::change_terms), CREDENTIALS, &[], one::<executor::NewTerms>() => 200 one::<executor::CredentialView>();
     POST "/v1/credentials/{id}/versions" rotate_credential "Stores a new value. Answers when no request carries the old one any more.",
         tenant!(credentials::rotate), CREDENTIALS, &[], one::<credentials::RotateBody>() => 201 one::<executor::EpochRaised>();
     POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",

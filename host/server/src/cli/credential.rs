@@ -1,5 +1,7 @@
 //! `keybearer credential`. A value is read from a file or from stdin, sent once, and wiped.
 
+mod terms;
+
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -16,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::Global;
 use crate::cli::client::Client;
+use crate::cli::credential::terms::Terms;
 use crate::cli::output::Output;
 use crate::cli::target;
 
@@ -29,6 +32,19 @@ pub(crate) enum Credential {
     Show {
         /// Its name or id
         credential: String,
+    },
+    /// Change who answers for it, when it ends, how often it is rotated, where it may go
+    Change {
+        /// Its name or id
+        credential: String,
+        /// Who answers for it
+        #[arg(long)]
+        owner: Option<String>,
+        /// Why it is here
+        #[arg(long)]
+        justification: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
     },
     /// Store a new value; returns when no request carries the old one any more
     Rotate {
@@ -86,9 +102,8 @@ pub(crate) struct Store {
     /// Read the value from this file, or from stdin with -
     #[arg(long, value_name = "FILE")]
     value_file: PathBuf,
-    /// When it ends, in milliseconds since 1970
-    #[arg(long)]
-    expires_ms: Option<u64>,
+    #[command(flatten)]
+    terms: Terms,
     /// OAuth: the token endpoint
     #[arg(long, required_if_eq("kind", "oauth-client-credentials"))]
     token_url: Option<String>,
@@ -120,7 +135,7 @@ enum Kind {
     OauthClientCredentials,
 }
 
-const COLUMNS: &[&str] = &["id", "name", "state", "epoch", "owner", "expires"];
+const COLUMNS: &[&str] = &["id", "name", "state", "epoch", "owner", "expires", "rotation_due"];
 const RAISED: &[&str] = &["id", "version", "epoch", "overlap_until"];
 
 /// A private key in PEM is the longest value that there is.
@@ -138,6 +153,14 @@ impl Credential {
             Self::Show { credential } => {
                 let path = path(&client, credential).await?;
                 output.show(&client.get(&path).await?, &[]);
+            }
+            Self::Change { credential, owner, justification, terms } => {
+                let mut body = terms.fields()?;
+                for (name, text) in [("owner", owner), ("justification", justification)] {
+                    text.iter().for_each(|text| drop(body.insert(name.to_owned(), json!(text))));
+                }
+                let path = format!("{}/terms", path(&client, credential).await?);
+                output.show(&client.post(&path, &Value::Object(body)).await?, &[]);
             }
             Self::Rotate { credential, value_file, overlap_s, pin } => {
                 let path = format!("{}/versions", path(&client, credential).await?);
@@ -182,8 +205,8 @@ struct Storing<'value> {
     kind: Value,
     owner: &'value str,
     justification: &'value str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<u64>,
+    #[serde(flatten)]
+    terms: serde_json::Map<String, Value>,
     value: &'value str,
 }
 
@@ -195,7 +218,7 @@ impl Store {
             kind: self.kind()?,
             owner: &self.owner,
             justification: &self.justification,
-            expires: self.expires_ms,
+            terms: self.terms.fields()?,
             value: &value,
         };
         send(client, "/v1/credentials", &body).await
