@@ -188,7 +188,19 @@ impl OpenBao {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> anyhow::Result<Answer> {
+        self.send_with(method, path, token, body, &[]).await
+    }
+
+    async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<Answer> {
         let mut headers = vec![("content-type", "application/json")];
+        headers.extend_from_slice(more);
         headers.extend(token.map(|token| ("x-vault-token", token)));
         if !self.namespace.is_empty() {
             headers.push(("x-vault-namespace", &self.namespace));

@@ -161,6 +161,20 @@ pub struct EpochRaised {
     pub overlap_until: Option<UnixMillis>,
 }
 
+/// A credential whose source made a new value of what is stored.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RotatedAtSource {
+    /// The credential.
+    #[schema(value_type = String)]
+    pub id: CredentialId,
+    /// The version that is current now.
+    pub version: Option<u32>,
+    /// The epoch now.
+    pub epoch: u64,
+    /// Whether the source has destroyed the value before; if not, it should be done by hand.
+    pub previous_destroyed: bool,
+}
+
 /// What a revocation did, whatever was revoked: how much of each was found and ended before it was
 /// acknowledged.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -7,6 +7,7 @@
 
 mod mint;
 mod oauth;
+mod succession;
 mod vault;
 mod way;
 
@@ -17,6 +18,10 @@ pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
 pub use mint::reap;
 pub use oauth::farewell;
+pub use succession::Successor;
+pub use succession::renew;
+pub use succession::retire;
+pub use succession::unwrap;
 pub use way::Keeper;
 pub use way::Transport;
 pub use way::undo;

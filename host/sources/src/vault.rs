@@ -27,6 +27,9 @@ use crate::way::Way;
 /// The name under which a login's token is held.
 const TOKEN: &str = "login_token";
 
+/// The name under which a new secret of the role is held.
+pub(crate) const SECRET_ID: &str = "secret_id";
+
 /// The field that carries it.
 const TOKEN_HEADER: &str = "x-vault-token";
 
@@ -110,6 +113,50 @@ fn revocation(server: &VaultServer, lease: &str) -> Result<Exchange, NotCanonica
     Ok(exchange.auth(Auth::Header(TOKEN_HEADER, Ingredient::Held(TOKEN))))
 }
 
+/// Unwraps what is stored in place of the secret, after a look at what it wraps: whoever was on the way could have
+/// unwrapped the secret and wrapped something else.
+pub(crate) async fn unwrap(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Result<(), MintFault> {
+    let body = vec![("token", Field::Secret(Ingredient::StoredPassword))];
+    let look = server.request(Method::Post, "sys/wrapping/lookup")?.body(ExchangeBody::Json(body));
+    let told = way.ask(look.tells("path", &["data", "creation_path"])).await?;
+    let is_a_secret_id = |path: &str| path.contains("auth/") && path.ends_with("/secret-id");
+    if !told.get("path").is_some_and(is_a_secret_id) {
+        return Err(MintFault::Refused(AnswerRefused::Unexpected("the token does not wrap a secret_id")));
+    }
+    let open = server
+        .request(Method::Post, "sys/wrapping/unwrap")?
+        .auth(Auth::Header(TOKEN_HEADER, Ingredient::StoredPassword))
+        .holds(SECRET_ID, &["data", "secret_id"]);
+    way.ask(open).await.map(drop)
+}
+
+/// Has a new `secret_id` made; says by which accessor the one that is stored is known.
+pub(crate) async fn make_secret_id(
+    server: &VaultServer,
+    path: &str,
+    way: &mut Way<'_, impl Transport>,
+) -> Result<String, MintFault> {
+    let body = vec![("secret_id", Field::Secret(Ingredient::StoredPassword))];
+    let look = server.request(Method::Post, &format!("{path}/lookup"))?.body(ExchangeBody::Json(body));
+    let told = ask(server, look.tells("accessor", &["data", "secret_id_accessor"]), way).await?;
+    let accessor = told.get("accessor").ok_or(AnswerRefused::Malformed)?.to_owned();
+    let make = server.request(Method::Post, path)?.body(ExchangeBody::Json(Vec::new()));
+    ask(server, make.holds(SECRET_ID, &["data", "secret_id"]), way).await?;
+    Ok(accessor)
+}
+
+/// Destroys a `secret_id`, by its accessor.
+pub(crate) async fn destroy_secret_id(
+    server: &VaultServer,
+    path: &str,
+    accessor: &str,
+    way: &mut Way<'_, impl Transport>,
+) -> Result<(), MintFault> {
+    let body = vec![("secret_id_accessor", accessor.into())];
+    let destroy = server.request(Method::Post, &format!("{path}-accessor/destroy"))?.body(ExchangeBody::Json(body));
+    ask(server, destroy, way).await.map(drop)
+}
+
 /// Asks with a login's token: with one of an earlier fetch, if there is one. The server may have forgotten
 /// that one, which it does not tell from a path that the token's policy forbids: then with a new one, once.
 async fn ask(server: &VaultServer, exchange: Exchange, way: &mut Way<'_, impl Transport>) -> Result<Told, MintFault> {
@@ -127,7 +174,7 @@ async fn ask(server: &VaultServer, exchange: Exchange, way: &mut Way<'_, impl Tr
 async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Result<(), MintFault> {
     let stored = Field::Secret;
     let (mount, auth, body) = match &server.login {
-        VaultLogin::Approle { mount } => {
+        VaultLogin::Approle { mount, .. } => {
             let (id, secret) = (stored(Ingredient::StoredUser), stored(Ingredient::StoredPassword));
             (mount, Auth::None, vec![("role_id", id), ("secret_id", secret)])
         }

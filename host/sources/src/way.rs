@@ -136,6 +136,11 @@ impl<'mint, T: Transport> Way<'mint, T> {
         self.renewed.clone()
     }
 
+    /// What the answers left, at the end.
+    pub(crate) fn into_vessel(self) -> Vessel {
+        self.vessel
+    }
+
     /// What the answers left so far.
     pub(crate) fn vessel(&mut self) -> &mut Vessel {
         &mut self.vessel

@@ -30,6 +30,7 @@ mod secret;
 mod sign;
 mod sigv4;
 mod strongbox;
+mod successor;
 mod sync;
 mod vessel;
 mod webhook;

@@ -6,3 +6,4 @@ mod kv;
 mod logins;
 mod push;
 mod stage;
+mod succession;

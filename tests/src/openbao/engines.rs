@@ -145,6 +145,17 @@ impl OpenBao {
         self.write(&format!("{path}/roles/{role}"), &new).await.map(drop)
     }
 
+    /// Writes as root, and has the answer wrapped: what leads to it is in `wrap_info`, once.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn wrap(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let headers = [("x-vault-wrap-ttl", "300s")];
+        let answer = self.send_with("POST", path, Some(self.root_token()), Some(body), &headers).await?;
+        anyhow::ensure!(answer.status == 200, "OpenBao, wrapping {path}: {} {}", answer.status, answer.text());
+        Ok(answer.json())
+    }
+
     /// Logs in at `path` with what that way asks for: the token, and the whole answer.
     ///
     /// # Errors

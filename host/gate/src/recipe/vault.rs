@@ -38,6 +38,9 @@ pub enum VaultLogin {
         /// Where the method is mounted.
         #[serde(default = "approle")]
         mount: VaultPath,
+        /// In which role; said where a new `secret_id` is to be made by the source.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<VaultPath>,
     },
     /// The stored value is a JWT that the method trusts.
     Jwt {
@@ -58,6 +61,21 @@ pub enum VaultLogin {
 }
 
 impl VaultLogin {
+    /// Whether the stored value is a role's id and secret.
+    #[must_use]
+    pub fn is_approle(&self) -> bool {
+        matches!(self, Self::Approle { .. })
+    }
+
+    /// Where the role's secrets are made and destroyed, if the recipe says which role it is.
+    #[must_use]
+    pub fn secret_ids(&self) -> Option<String> {
+        match self {
+            Self::Approle { mount, role: Some(role) } => Some(format!("auth/{mount}/role/{role}/secret-id")),
+            _ => None,
+        }
+    }
+
     /// What the stored value must look like.
     #[must_use]
     pub fn stored(&self) -> StoredForm {

@@ -151,6 +151,18 @@ pub(crate) async fn rotate(app: Arc<App>, context: TenantContext, input: Input) 
     Reply::created(&app.executor.rotate_credential(&context, &id, body.value.0, retiring).await?)
 }
 
+/// POST /v1/credentials/{id}/unwrap
+pub(crate) async fn unwrap(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.unwrap_credential(&context, &id).await?)
+}
+
+/// POST /v1/credentials/{id}/rotate-at-source
+pub(crate) async fn rotate_at_source(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.rotate_at_source(&context, &id).await?)
+}
+
 /// POST /v1/credentials/{id}/rollback
 pub(crate) async fn rollback(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: CredentialId = input.parameter(0)?;

@@ -155,6 +155,10 @@ routes! {
         tenant!(credentials::change_terms), CREDENTIALS, &[], one::<executor::NewTerms>() => 200 one::<executor::CredentialView>();
     POST "/v1/credentials/{id}/versions" rotate_credential "Stores a new value. Answers when no request carries the old one any more.",
         tenant!(credentials::rotate), CREDENTIALS, &[], one::<credentials::RotateBody>() => 201 one::<executor::EpochRaised>();
+    POST "/v1/credentials/{id}/unwrap" unwrap_credential "Unwraps the wrapping token that is stored in place of a secret, once.",
+        tenant!(credentials::unwrap), CREDENTIALS, &[], NO_BODY => 200 one::<executor::EpochRaised>();
+    POST "/v1/credentials/{id}/rotate-at-source" rotate_at_source "Has the source make a new value of what is stored, and destroy the one before.",
+        tenant!(credentials::rotate_at_source), CREDENTIALS, &[], NO_BODY => 200 one::<executor::RotatedAtSource>();
     POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",
         tenant!(credentials::revoke), CREDENTIALS, &[], NO_BODY => 200 one::<executor::Revoked>();
     POST "/v1/credentials/{id}/rollback" rollback_credential "Goes back to a version that was rotated out, while its overlap lasts: as a new version.",

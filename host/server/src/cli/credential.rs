@@ -51,8 +51,11 @@ pub(crate) enum Credential {
         /// Its name or id
         credential: String,
         /// Read the value from this file, or from stdin with -
-        #[arg(long, value_name = "FILE")]
-        value_file: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "at_source")]
+        value_file: Option<PathBuf>,
+        /// Have its source make a new value, and destroy the one before
+        #[arg(long, conflicts_with_all = ["value_file", "overlap_s", "pin"])]
+        at_source: bool,
         /// For so many seconds it can go back to the value before, whose bytes are destroyed then; without,
         /// there is no way back, and they stay, to be scrubbed from answers, until `destroy`
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -68,6 +71,11 @@ pub(crate) enum Credential {
         /// Which version; default: the last one
         #[arg(long)]
         version: Option<u32>,
+    },
+    /// Unwrap the wrapping token that was stored in place of a secret: good once
+    Unwrap {
+        /// Its name or id
+        credential: String,
     },
     /// Revoke it for good; returns when requests that carried it are cut off
     Revoke {
@@ -162,7 +170,11 @@ impl Credential {
                 let path = format!("{}/terms", path(&client, credential).await?);
                 output.show(&client.post(&path, &Value::Object(body)).await?, &[]);
             }
-            Self::Rotate { credential, value_file, overlap_s, pin } => {
+            Self::Rotate { credential, value_file: None, .. } => {
+                let path = format!("{}/rotate-at-source", path(&client, credential).await?);
+                output.show(&client.act(&path).await?, &[]);
+            }
+            Self::Rotate { credential, value_file: Some(value_file), overlap_s, pin, .. } => {
                 let path = format!("{}/versions", path(&client, credential).await?);
                 let value = value(value_file)?;
                 output.show(
@@ -173,6 +185,10 @@ impl Credential {
             Self::Rollback { credential, version } => {
                 let path = format!("{}/rollback", path(&client, credential).await?);
                 output.show(&client.post(&path, &json!({ "version": version })).await?, RAISED);
+            }
+            Self::Unwrap { credential } => {
+                let path = format!("{}/unwrap", path(&client, credential).await?);
+                output.show(&client.act(&path).await?, RAISED);
             }
             Self::Revoke { credential } => {
                 let path = format!("{}/revoke", path(&client, credential).await?);

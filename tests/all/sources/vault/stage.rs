@@ -159,6 +159,9 @@ const POLICY: &str = r#"
 path "kv/data/acme/*" { capabilities = ["read"] }
 path "database/creds/reader" { capabilities = ["read"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
+path "auth/approle/role/keybearer/secret-id" { capabilities = ["update"] }
+path "auth/approle/role/keybearer/secret-id/lookup" { capabilities = ["update"] }
+path "auth/approle/role/keybearer/secret-id-accessor/destroy" { capabilities = ["update"] }
 "#;
 
 /// A time-to-live of one second has passed, and what is read next is read anew.
