@@ -12,6 +12,7 @@ mod machine;
 mod ours;
 mod plan;
 mod report;
+mod revocation;
 mod stats;
 mod upstream;
 
@@ -50,6 +51,11 @@ enum Role {
     },
     /// Keep the real server under load for a profiler, and name its process.
     Hold(calls::Held),
+    /// Revoke under load, many times over: how long it takes, and that nothing is used after it.
+    Revocation {
+        #[arg(long, default_value_t = 10_000)]
+        trials: usize,
+    },
     /// The bare server: hyper, a fresh instance for each request, and nothing else.
     #[command(hide = true)]
     Floor(floor::server::Setup),
@@ -73,6 +79,7 @@ fn main() -> anyhow::Result<()> {
             let plan = Plan { slice: Duration::from_secs(held.seconds), ..Plan::quick() };
             calls::hold(&plan, &built()?, &held)
         }
+        Role::Revocation { trials } => revocation::run(&built()?, trials),
         Role::Floor(setup) => floor::server::serve(setup),
         Role::Upstream { certificate, key, token_file } => upstream::serve(&certificate, &key, &token_file),
     }
