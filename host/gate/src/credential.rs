@@ -9,6 +9,7 @@ use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::AwsSecret;
 use crate::ClientAuth;
 use crate::OauthClient;
 use crate::RecipeRefused;
@@ -44,6 +45,8 @@ pub enum CredentialKind {
     /// public one. Access tokens are minted with it (RFC 6749 §6); a new refresh token that comes with one is stored
     /// as the next version before the access token is used.
     OauthRefreshToken(OauthClient),
+    /// A recipe: the value is an access key of AWS, which reads a secret of Secrets Manager; that goes out.
+    AwsSecret(AwsSecret),
     /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
     VaultKv(VaultKv),
     /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
@@ -109,6 +112,7 @@ impl CredentialKind {
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
             Self::AwsKeys => Yields::AwsKeys,
+            Self::AwsSecret(recipe) => recipe.yields,
             Self::VaultKv(recipe) => recipe.yields,
             Self::VaultDatabase(recipe) => recipe.yields,
         }
@@ -125,6 +129,7 @@ impl CredentialKind {
                 Err(RecipeRefused("client credentials are for a client that proves itself"))
             }
             Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client.check(),
+            Self::AwsSecret(recipe) => recipe.check(),
             Self::VaultKv(recipe) => recipe.check(),
             Self::VaultDatabase(recipe) => recipe.server.check(),
         }
@@ -138,7 +143,7 @@ impl CredentialKind {
             Self::VaultKv(VaultKv { server, .. }) | Self::VaultDatabase(VaultDatabase { server, .. }) => {
                 server.login.stored()
             }
-            Self::AwsKeys => StoredForm::AwsKeys,
+            Self::AwsKeys | Self::AwsSecret(_) => StoredForm::AwsKeys,
             Self::OauthClientCredentials(client) => client.key_form(),
             Self::OauthRefreshToken(client) => client.token_form(),
             Self::Bearer | Self::Header | Self::Query => StoredForm::Text,
@@ -173,6 +178,7 @@ impl CredentialKind {
     #[must_use]
     pub fn changes_unseen(&self) -> bool {
         match self {
+            Self::AwsSecret(_) => true,
             Self::VaultKv(recipe) => recipe.version.is_none(),
             _ => false,
         }
@@ -182,6 +188,7 @@ impl CredentialKind {
     #[must_use]
     pub fn is_fetched_from(&self, reference: &str) -> bool {
         match self {
+            Self::AwsSecret(recipe) => recipe.is_at(reference),
             Self::VaultKv(recipe) => recipe.is_at(reference),
             _ => false,
         }

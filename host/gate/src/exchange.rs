@@ -191,6 +191,8 @@ pub struct At {
     pub name: &'static str,
     /// The members that lead to it, outermost first.
     pub path: Vec<String>,
+    /// What stands there is a text that is a JSON object: the member of that one.
+    pub within: Option<String>,
     /// Whether an answer without it is malformed.
     pub required: bool,
 }
@@ -229,6 +231,13 @@ impl Exchange {
         self
     }
 
+    /// The answer must hold a text there which is a JSON object, and a secret under this name in it.
+    #[must_use]
+    pub fn holds_within(mut self, name: &'static str, path: &[&str], member: &str) -> Self {
+        self.answer.secrets.push(At { within: Some(member.to_owned()), ..at(name, path, true) });
+        self
+    }
+
     /// The answer may hold a secret there.
     #[must_use]
     pub fn may_hold(mut self, name: &'static str, path: &[&str]) -> Self {
@@ -252,7 +261,7 @@ impl Exchange {
 }
 
 fn at(name: &'static str, path: &[&str], required: bool) -> At {
-    At { name, path: path.iter().map(|&part| part.to_owned()).collect(), required }
+    At { name, path: path.iter().map(|&part| part.to_owned()).collect(), within: None, required }
 }
 
 /// What of an exchange the strongbox completes.

@@ -93,6 +93,7 @@ pub use principal::Unauthenticated;
 pub use quota::Place;
 pub use quota::QuotaLimits;
 pub use quota::Quotas;
+pub use recipe::AwsSecret;
 pub use recipe::ClientAuth;
 pub use recipe::OauthClient;
 pub use recipe::RecipeRefused;

@@ -1,9 +1,11 @@
 //! Recipes: how what goes out is fetched or minted with what is stored. Descriptions only; how a source
 //! is asked is in the room of sources.
 
+mod aws;
 mod oauth;
 mod vault;
 
+pub use aws::AwsSecret;
 pub use oauth::ClientAuth;
 pub use oauth::OauthClient;
 pub use vault::VaultDatabase;

@@ -5,6 +5,7 @@
 //! sent by whoever implements [`Transport`] (with a vetted address, an intent in the ledger and a lease,
 //! as every dispatch), and its answer goes to the strongbox unread.
 
+mod aws;
 mod mint;
 mod oauth;
 mod succession;

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::Transport;
+use crate::aws;
 use crate::oauth;
 use crate::vault;
 use crate::way::Way;
@@ -215,6 +216,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     let mut way = Way::new(wanted, strongbox, transport);
     let yielded = match &record.kind {
         CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
+        CredentialKind::AwsSecret(recipe) => aws::secret(recipe, &mut way).await?,
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,
         CredentialKind::OauthRefreshToken(client) => oauth::refresh(client, &mut way).await?,

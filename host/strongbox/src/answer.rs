@@ -109,7 +109,10 @@ impl Strongbox {
         let mut secrets = Vec::with_capacity(shape.secrets.len());
         for at in &shape.secrets {
             match find(whole, &at.path)? {
-                Some(found) => secrets.push((at.name, secret(found)?)),
+                Some(found) => match &at.within {
+                    Some(member) => secrets.push((at.name, secret_within(found, member)?)),
+                    None => secrets.push((at.name, secret(found)?)),
+                },
                 None => required(at)?,
             }
         }
@@ -161,6 +164,14 @@ fn secret(found: &RawValue) -> Result<Secret, AnswerRefused> {
         return Err(AnswerRefused::Malformed);
     }
     Ok(Secret::take(std::mem::take(&mut *text)))
+}
+
+/// A member of an object that is written as a text.
+fn secret_within(found: &RawValue, member: &str) -> Result<Secret, AnswerRefused> {
+    let text: String = serde_json::from_str(found.get()).map_err(|_| AnswerRefused::Malformed)?;
+    let text = Zeroizing::new(text);
+    let members: Members<'_> = serde_json::from_str(&text).map_err(|_| AnswerRefused::Malformed)?;
+    members.0.get(member).ok_or(AnswerRefused::Malformed).and_then(|found| secret(found))
 }
 
 fn fact(found: &RawValue) -> Result<String, AnswerRefused> {

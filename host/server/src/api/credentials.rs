@@ -32,7 +32,7 @@ pub(crate) struct StoreBody {
     name: String,
     /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`; or a recipe:
     /// `oauth_client_credentials` with `token_url`, `client_id`, `scope`; `vault_kv` with `server`, `mount`, `path`, `field`;
-    /// `vault_database` with `server`, `role`.
+    /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`.
     #[schema(value_type = Object)]
     kind: CredentialKind,
     /// Who answers for it.

@@ -1,0 +1,213 @@
+//! Recipes of AWS: what is read from Secrets Manager, and in whose name the host asks.
+
+use keybearer_contract::Scheme;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::NotCanonical;
+use crate::RecipeRefused;
+use crate::Target;
+use crate::Yields;
+
+/// A secret of Secrets Manager. The stored value is the access key that may read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsSecret {
+    /// Where it is: `eu-west-1`.
+    pub region: String,
+    /// Its name, or its ARN.
+    pub secret_id: String,
+    /// Which member of its JSON object goes out; the password, if there is a `user_field`. Without, its whole text goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// For `basic`: the member with the user. Without it, `field` holds `user:password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_field: Option<String>,
+    /// `AWSCURRENT`; `AWSPREVIOUS` for what was so before.
+    #[serde(default = "current")]
+    pub version_stage: String,
+    /// Another endpoint than the region's own, as that of a private network. HTTPS only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Target>,
+    /// In which form it goes out.
+    #[serde(default = "bearer")]
+    pub yields: Yields,
+    /// For how many seconds what was read is used before it is read again.
+    #[serde(default = "ttl_s")]
+    pub ttl_s: u64,
+}
+
+fn current() -> String {
+    "AWSCURRENT".to_owned()
+}
+
+fn bearer() -> Yields {
+    Yields::Bearer
+}
+
+/// A new version is used within a minute.
+fn ttl_s() -> u64 {
+    60
+}
+
+/// As for what is read from Vault.
+const TTL_S_MAX: u64 = 3_600;
+
+/// AWS's own limit of a secret's name; its ARN adds less than a hundred.
+const ID_BYTES_MAX: usize = 640;
+
+/// Of a member's name: what fits a line of a report.
+const TEXT_BYTES_MAX: usize = 200;
+
+impl AwsSecret {
+    /// Where it is asked for.
+    ///
+    /// # Errors
+    /// [`NotCanonical`] for a region that was not checked.
+    pub fn target(&self) -> Result<Target, NotCanonical> {
+        endpoint(self.endpoint.as_ref(), "secretsmanager", &self.region)
+    }
+
+    /// The region, the account, the resource of an ARN say where a secret is; its name, followed by six characters that AWS
+    /// adds, is what people call it.
+    #[must_use]
+    pub fn is_at(&self, reference: &str) -> bool {
+        let named = |arn: &str, id: &str| match name_in(arn) {
+            Some((region, name)) => region == self.region && name == id,
+            None => false,
+        };
+        reference == self.secret_id || named(reference, &self.secret_id) || named(&self.secret_id, reference)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
+        check_place(self.endpoint.as_ref(), &self.region)?;
+        // What AWS takes for a name, and the colons of an ARN.
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=.@-:".contains(&byte);
+        let id = &self.secret_id;
+        if id.is_empty() || id.len() > ID_BYTES_MAX || !id.bytes().all(fits) {
+            return Err(RecipeRefused("`secret_id` is the name or the ARN of a secret"));
+        }
+        if id.starts_with("arn:") && name_in(id).is_none_or(|(region, _)| region != self.region) {
+            return Err(RecipeRefused("`secret_id` is an ARN of a secret in `region`"));
+        }
+        let is_stage = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        if !(1..=256).contains(&self.version_stage.len()) || !self.version_stage.bytes().all(is_stage) {
+            return Err(RecipeRefused("`version_stage` is a label as `AWSCURRENT`"));
+        }
+        let is_plain =
+            |text: &String| (1..=TEXT_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if ![&self.field, &self.user_field].into_iter().flatten().all(is_plain) {
+            return Err(RecipeRefused("`field` and `user_field` are 1 to 200 bytes of plain text"));
+        }
+        if self.user_field.is_some() && (self.yields != Yields::Basic || self.field.is_none()) {
+            return Err(RecipeRefused("`user_field` is for what yields `basic`, beside a `field`"));
+        }
+        if !(1..=TTL_S_MAX).contains(&self.ttl_s) {
+            return Err(RecipeRefused("`ttl_s` is 1 to 3600"));
+        }
+        Ok(())
+    }
+}
+
+/// Region and name in `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME-XXXXXX`.
+fn name_in(arn: &str) -> Option<(&str, &str)> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", _, "secretsmanager", region, _, "secret", full] = parts[..] else { return None };
+    let (name, added) = full.rsplit_once('-')?;
+    (added.len() == 6 && added.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some((region, name))
+}
+
+fn endpoint(own: Option<&Target>, service: &str, region: &str) -> Result<Target, NotCanonical> {
+    // China's regions are another partition, with a suffix of its own.
+    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+    own.map_or_else(|| format!("https://{service}.{region}.{suffix}/").parse(), |own| Ok(own.clone()))
+}
+
+fn check_place(endpoint: Option<&Target>, region: &str) -> Result<(), RecipeRefused> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_label = !region.starts_with('-') && !region.ends_with('-');
+    if !(1..=32).contains(&region.len()) || !region.bytes().all(fits) || !is_label {
+        return Err(RecipeRefused("`region` is 1 to 32 lower-case letters, digits and hyphens"));
+    }
+    if endpoint.is_some_and(|endpoint| endpoint.destination().scheme() != Scheme::Https || endpoint.query().is_some()) {
+        return Err(RecipeRefused("`endpoint` begins with `https://` and has no query"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::CredentialKind;
+
+    fn kind(more: &serde_json::Value) -> Result<CredentialKind, String> {
+        let mut kind = json!({"kind": "aws_secret", "region": "eu-west-1", "secret_id": "acme/stripe"});
+        for (name, value) in more.as_object().into_iter().flatten() {
+            kind[name] = value.clone();
+        }
+        let kind: CredentialKind = serde_json::from_value(kind).map_err(|error| error.to_string())?;
+        kind.check().map_err(|refused| refused.to_string())?;
+        Ok(kind)
+    }
+
+    const ARN: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:acme/stripe-a1B2c3";
+
+    // If it failed, the access key would sign for a place that the recipe does not name, or go out in the open.
+    #[test]
+    fn t03_a_recipe_of_aws_that_leads_elsewhere_is_refused_when_it_is_stored() {
+        for good in [
+            json!({}),
+            json!({"secret_id": ARN}),
+            json!({"field": "key"}),
+            json!({"field": "password", "user_field": "username", "yields": "basic", "version_stage": "AWSPREVIOUS"}),
+            json!({"endpoint": "https://vpce-1.secretsmanager.eu-west-1.vpce.amazonaws.com/"}),
+        ] {
+            assert!(kind(&good).is_ok(), "{good}");
+        }
+        for bad in [
+            json!({"region": ""}),
+            json!({"region": "evil.test/"}),
+            json!({"region": "eu-west-1.evil"}),
+            json!({"region": "-eu"}),
+            json!({"secret_id": ""}),
+            json!({"secret_id": "a b"}),
+            json!({"secret_id": "a\"b"}),
+            json!({"secret_id": ARN.replace("eu-west-1", "us-east-1")}),
+            json!({"secret_id": "arn:aws:iam::123456789012:role/x"}),
+            json!({"version_stage": ""}),
+            json!({"endpoint": "http://secretsmanager.eu-west-1.amazonaws.com/"}),
+            json!({"endpoint": "https://10.0.0.1/"}),
+            json!({"user_field": "username", "yields": "basic"}),
+            json!({"field": "password", "user_field": "username"}),
+            json!({"field": ""}),
+            json!({"ttl_s": 0}),
+            json!({"ttl_s": 3601}),
+            json!({"unknown": 1}),
+        ] {
+            assert!(kind(&bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_event_names_a_secret_by_its_name_or_its_arn() {
+        for id in ["acme/stripe", ARN] {
+            let kind = kind(&json!({"secret_id": id})).expect("fits");
+            assert!(kind.changes_unseen());
+            assert!(kind.is_fetched_from("acme/stripe") && kind.is_fetched_from(ARN), "{id}");
+            for other in
+                ["acme", "acme/stripe-a1B2c3", "acme/stripe2", &ARN.replace("eu-west-1", "us-east-1"), "", "arn:aws"]
+            {
+                assert!(!kind.is_fetched_from(other), "{id} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_regions_own_endpoint_is_asked_unless_the_recipe_names_one() {
+        let target = |region: &str| endpoint(None, "secretsmanager", region).expect("canonical").to_string();
+        assert_eq!(target("eu-west-1"), "https://secretsmanager.eu-west-1.amazonaws.com/");
+        assert_eq!(target("cn-north-1"), "https://secretsmanager.cn-north-1.amazonaws.com.cn/");
+    }
+}
