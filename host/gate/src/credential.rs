@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use crate::AwsSecret;
 use crate::ClientAuth;
+use crate::OauthAssertion;
 use crate::OauthClient;
+use crate::OauthExchange;
 use crate::RecipeRefused;
 use crate::SigningAlgorithm;
-use crate::VaultDatabase;
 use crate::Terms;
+use crate::VaultDatabase;
 use crate::VaultKv;
 
 /// Bytes sealed by the strongbox. Opaque everywhere else.
@@ -47,6 +49,11 @@ pub enum CredentialKind {
     OauthRefreshToken(OauthClient),
     /// A recipe: the value is an access key of AWS, which reads a secret of Secrets Manager; that goes out.
     AwsSecret(AwsSecret),
+    /// A recipe: a token is exchanged for one of another audience, resource or scope (RFC 8693). The value is the
+    /// client's secret or key and the token, as for a refresh token; or without the token, where it is minted first.
+    OauthTokenExchange(OauthExchange),
+    /// A recipe: the value is a private key; what it signs is exchanged for an access token (RFC 7523 §2.1).
+    OauthJwtBearer(OauthAssertion),
     /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
     VaultKv(VaultKv),
     /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
@@ -107,7 +114,11 @@ impl CredentialKind {
     #[must_use]
     pub fn yields(&self) -> Yields {
         match self {
-            Self::Bearer | Self::OauthClientCredentials(_) | Self::OauthRefreshToken(_) => Yields::Bearer,
+            Self::Bearer
+            | Self::OauthClientCredentials(_)
+            | Self::OauthRefreshToken(_)
+            | Self::OauthTokenExchange(_)
+            | Self::OauthJwtBearer(_) => Yields::Bearer,
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
@@ -130,6 +141,8 @@ impl CredentialKind {
             }
             Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client.check(),
             Self::AwsSecret(recipe) => recipe.check(),
+            Self::OauthTokenExchange(exchange) => exchange.check(),
+            Self::OauthJwtBearer(assertion) => assertion.check(),
             Self::VaultKv(recipe) => recipe.check(),
             Self::VaultDatabase(recipe) => recipe.server.check(),
         }
@@ -146,6 +159,8 @@ impl CredentialKind {
             Self::AwsKeys | Self::AwsSecret(_) => StoredForm::AwsKeys,
             Self::OauthClientCredentials(client) => client.key_form(),
             Self::OauthRefreshToken(client) => client.token_form(),
+            Self::OauthTokenExchange(exchange) => exchange.stored(),
+            Self::OauthJwtBearer(assertion) => StoredForm::Key(assertion.alg),
             Self::Bearer | Self::Header | Self::Query => StoredForm::Text,
         }
     }
@@ -168,6 +183,7 @@ impl CredentialKind {
     pub fn basic_client(&self) -> Option<&str> {
         let client = match self {
             Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client,
+            Self::OauthTokenExchange(exchange) => &exchange.client,
             _ => return None,
         };
         (client.client_auth == ClientAuth::ClientSecretBasic).then_some(client.client_id.as_str())

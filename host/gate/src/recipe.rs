@@ -7,7 +7,10 @@ mod vault;
 
 pub use aws::AwsSecret;
 pub use oauth::ClientAuth;
+pub use oauth::ExchangeSubject;
+pub use oauth::OauthAssertion;
 pub use oauth::OauthClient;
+pub use oauth::OauthExchange;
 pub use vault::VaultDatabase;
 pub use vault::VaultKv;
 pub use vault::VaultLogin;

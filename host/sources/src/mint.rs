@@ -220,6 +220,8 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,
         CredentialKind::OauthRefreshToken(client) => oauth::refresh(client, &mut way).await?,
+        CredentialKind::OauthTokenExchange(exchange) => oauth::exchange(exchange, &mut way).await?,
+        CredentialKind::OauthJwtBearer(assertion) => oauth::jwt_bearer(assertion, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
         CredentialKind::Bearer
         | CredentialKind::Basic

@@ -5,9 +5,12 @@ use keybearer_gate::ClientAuth;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::Exchange;
 use keybearer_gate::ExchangeBody;
+use keybearer_gate::ExchangeSubject;
 use keybearer_gate::Field;
 use keybearer_gate::Ingredient;
+use keybearer_gate::OauthAssertion;
 use keybearer_gate::OauthClient;
+use keybearer_gate::OauthExchange;
 use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::Told;
 use keybearer_strongbox::Yield;
@@ -28,6 +31,13 @@ const ERROR_CODES: &[&str] = &[
 
 /// The name under which an access token is held.
 const ACCESS: &str = "access_token";
+
+/// The name under which the token is held that is exchanged.
+const SUBJECT: &str = "subject_token";
+
+/// RFC 8693 §3.
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The name under which a new refresh token is held.
 const REFRESH: &str = "refresh_token";
@@ -65,12 +75,59 @@ pub(crate) async fn refresh(client: &OauthClient, way: &mut Way<'_, impl Transpo
     bearer(&told)
 }
 
+/// Token exchange (RFC 8693 §2.1).
+pub(crate) async fn exchange(recipe: &OauthExchange, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
+    let OauthExchange { client, subject, subject_token_type } = recipe;
+    let (key, token) = match subject {
+        ExchangeSubject::Stored => client.key_and_token(),
+        ExchangeSubject::ClientCredentials => {
+            // Its own, of no audience in particular: the exchange is what narrows it.
+            let own = OauthClient { scope: None, resource: None, audience: None, ..client.clone() };
+            let told =
+                way.ask(token_request_as(&own, Ingredient::Stored, "client_credentials", vec![], SUBJECT)).await?;
+            bearer(&told)?;
+            (Ingredient::Stored, Ingredient::Held(SUBJECT))
+        }
+    };
+    let more = vec![
+        ("subject_token", Field::Secret(token)),
+        ("subject_token_type", Field::Text(subject_token_type.clone())),
+        ("requested_token_type", Field::from(ACCESS_TOKEN)),
+    ];
+    let asked = token_request(client, key.clone(), "urn:ietf:params:oauth:grant-type:token-exchange", more);
+    let told = way.ask(asked.tells("issued_token_type", &["issued_token_type"])).await?;
+    if told.get("issued_token_type").is_some_and(|kind| kind != ACCESS_TOKEN && kind != JWT) {
+        return Err(AnswerRefused::Unexpected("it is a token of another type than was asked for").into());
+    }
+    Ok(Yield { undo: give_back(client, key, Ingredient::Held(ACCESS), "access_token"), ..bearer(&told)? })
+}
+
+/// An assertion as a grant (RFC 7523 §2.1).
+pub(crate) async fn jwt_bearer(recipe: &OauthAssertion, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
+    let more = vec![("assertion", Field::Secret(Ingredient::Assertion(recipe.assertion())))];
+    let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let told = way.ask(token_request(&recipe.client, Ingredient::Stored, grant, more)).await?;
+    let undo = give_back(&recipe.client, Ingredient::Stored, Ingredient::Held(ACCESS), "access_token");
+    Ok(Yield { undo, ..bearer(&told)? })
+}
+
 /// What every grant asks in the same way.
 fn token_request(
     client: &OauthClient,
     key: Ingredient,
     grant: &'static str,
     more: Vec<(&'static str, Field)>,
+) -> Exchange {
+    token_request_as(client, key, grant, more, ACCESS)
+}
+
+/// The same, and what comes is held under this name.
+fn token_request_as(
+    client: &OauthClient,
+    key: Ingredient,
+    grant: &'static str,
+    more: Vec<(&'static str, Field)>,
+    name: &'static str,
 ) -> Exchange {
     let mut form = vec![("grant_type", Field::from(grant))];
     form.extend(more);
@@ -82,7 +139,7 @@ fn token_request(
     Exchange::new(Method::Post, client.token_url.clone())
         .auth(auth)
         .body(ExchangeBody::Form(form))
-        .holds(ACCESS, &["access_token"])
+        .holds(name, &["access_token"])
         .tells("token_type", &["token_type"])
         .tells("expires_in", &["expires_in"])
         .fails_with(&["error"], ERROR_CODES)

@@ -172,11 +172,113 @@ impl OauthClient {
         };
         let texts = optional.into_iter().flatten().chain(kid).chain([&self.client_id]);
         if !texts.into_iter().all(|text| is_plain(text)) {
-            return Err(RecipeRefused("a text of the recipe is 1 to 1024 printable ASCII characters"));
+            return Err(TEXT);
         }
         Ok(())
     }
 }
+
+/// A token exchange (RFC 8693 §2.1). What comes of it is bounded by the client's `scope`, `resource` and `audience`,
+/// which nobody who calls can change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthExchange {
+    /// Who asks, and for what.
+    pub client: OauthClient,
+    /// What is exchanged.
+    #[serde(default)]
+    pub subject: ExchangeSubject,
+    /// What kind of token that is; an access token, if nothing is said.
+    #[serde(default = "access_token")]
+    pub subject_token_type: String,
+}
+
+/// What is exchanged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExchangeSubject {
+    /// The stored token.
+    #[default]
+    Stored,
+    /// An access token that the client is given for itself, just before.
+    ClientCredentials,
+}
+
+/// RFC 8693 §3.
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+fn access_token() -> String {
+    ACCESS_TOKEN.to_owned()
+}
+
+impl OauthExchange {
+    pub(crate) fn stored(&self) -> StoredForm {
+        match self.subject {
+            ExchangeSubject::Stored => self.client.token_form(),
+            ExchangeSubject::ClientCredentials => self.client.key_form(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
+        self.client.check()?;
+        if self.subject == ExchangeSubject::ClientCredentials && self.client.client_auth == ClientAuth::None {
+            return Err(RecipeRefused("client credentials are for a client that proves itself"));
+        }
+        if is_plain(&self.subject_token_type) { Ok(()) } else { Err(TEXT) }
+    }
+}
+
+/// An assertion as a grant (RFC 7523 §2.1): the host says, signed, for whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OauthAssertion {
+    /// Who asks, and for what; a public client, or one that proves itself by the same key.
+    pub client: OauthClient,
+    /// How the assertion is signed.
+    pub alg: SigningAlgorithm,
+    /// The key's id, where its issuer has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// `iss`; the client's id, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion_issuer: Option<String>,
+    /// `sub`: the account.
+    pub subject: String,
+}
+
+impl OauthAssertion {
+    /// What is signed, by what is stored.
+    #[must_use]
+    pub fn assertion(&self) -> Assertion {
+        Assertion {
+            alg: self.alg,
+            key: Box::new(Ingredient::Stored),
+            kid: self.kid.clone(),
+            issuer: self.assertion_issuer.clone().unwrap_or_else(|| self.client.client_id.clone()),
+            subject: self.subject.clone(),
+            audience: self.client.whom(),
+            life_s: ASSERTION_S,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
+        self.client.check()?;
+        let is_same_key = match &self.client.client_auth {
+            ClientAuth::None => true,
+            ClientAuth::PrivateKeyJwt { alg, .. } => *alg == self.alg,
+            _ => false,
+        };
+        if !is_same_key {
+            return Err(RecipeRefused(
+                "`client_auth` of an assertion is `none`, or `private_key_jwt` with the same key",
+            ));
+        }
+        let mut texts = [&self.kid, &self.assertion_issuer].into_iter().flatten().chain([&self.subject]);
+        if texts.all(|text| is_plain(text)) { Ok(()) } else { Err(TEXT) }
+    }
+}
+
+const TEXT: RecipeRefused = RecipeRefused("a text of the recipe is 1 to 1024 printable ASCII characters");
 
 /// RFC 6749 appendix A: VSCHAR, and what URIs and lists of scopes are made of.
 pub(crate) fn is_plain(text: &str) -> bool {

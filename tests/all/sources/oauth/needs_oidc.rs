@@ -1,5 +1,6 @@
 //! The cases, by grant.
 
 mod client;
+mod exchange;
 mod refresh;
 mod unauthorized;
