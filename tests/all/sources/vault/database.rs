@@ -94,6 +94,26 @@ mod needs_openbao {
             Ok(())
         }
 
+        // If it failed, an agent's account would be open after its run, or two runs would share one.
+        #[tokio::test(flavor = "multi_thread")]
+        async fn a_run_has_an_account_of_its_own_that_ends_with_it() -> anyhow::Result<()> {
+            let leasing = Leasing::new(600).await?;
+            let outside = leasing.account().await?;
+            let client = &leasing.stage.tenant.client;
+            let opened = client.post("/v1/runs", &json!({"agent": "reader"})).await?.json();
+            let text = |name: &str| opened[name].as_str().unwrap_or_default().to_owned();
+            let agent = leasing.stage.server.public().bearing(&text("token"));
+            let call = json!({"tool": "basic.echo_back", "arguments": {"url": "https://api.test/"}});
+            assert_eq!(agent.post("/v1/calls", &call).await?.status, 200);
+            let inside = leasing.stage.site.recorded().last().map(account).unwrap_or_default();
+            assert!(inside != outside && leasing.lets_in(&inside));
+            let ended = client.post(&format!("/v1/runs/{}/end", text("id")), &json!({})).await?;
+            assert_eq!(ended.status, 200, "{}", ended.text());
+            assert!(!leasing.lets_in(&inside), "it is closed before the end is acknowledged");
+            assert!(leasing.lets_in(&outside), "the other one is not the run's");
+            Ok(())
+        }
+
         // If it failed, every crash would leave accounts open for as long as their leases last.
         #[tokio::test(flavor = "multi_thread")]
         async fn r13_an_account_that_a_killed_server_left_is_closed_after_the_next_start() -> anyhow::Result<()> {
