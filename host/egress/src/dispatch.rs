@@ -243,8 +243,7 @@ impl Egress {
         vetted: &Vetted,
         limits: SendLimits,
     ) -> Result<u16, SendFault> {
-        let to = Peer { vetted, identity: None };
-        self.exchange(key, request, Some(crate::fixture::Free), to, limits).await.map(|answer| answer.status)
+        self.exchange(key, request, Some(crate::fixture::Free), to(vetted), limits).await.map(|answer| answer.status)
     }
 
     /// A kept connection to the vetted address that can take a request now, if there is one. One that leads
@@ -323,6 +322,12 @@ const TURN: Duration = Duration::from_millis(5);
 struct Peer<'vetted> {
     vetted: &'vetted Vetted,
     identity: Option<Arc<CertifiedKey>>,
+}
+
+/// A peer to whom nothing is proven.
+#[cfg(test)]
+fn to(vetted: &Vetted) -> Peer<'_> {
+    Peer { vetted, identity: None }
 }
 
 struct Answer {

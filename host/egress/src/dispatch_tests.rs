@@ -69,10 +69,6 @@ async fn answered(answer: impl Into<Vec<u8>>) -> Result<Answer, SendFault> {
     ask(&egress(&upstream, &authority)).await
 }
 
-fn to(vetted: &Vetted) -> Peer<'_> {
-    Peer { vetted, identity: None }
-}
-
 #[tokio::test]
 async fn n32_a_request_leaves_in_origin_form_and_its_connection_is_used_again() {
     let authority = Authority::new();
