@@ -63,6 +63,9 @@ impl Keeper for Way<'_> {
         if record.epoch != selected.epoch() {
             return Err(MintFault::Stale);
         }
+        if parts.is_empty() {
+            return self.keep_stored(selected).await;
+        }
         let number = next_version(&record);
         let accepted = executor.strongbox.seal_held(selected, vessel, parts, number).map_err(|refused| {
             tracing::warn!(credential = %record.id, %refused, "what a source gave to be stored cannot be stored");
@@ -71,8 +74,7 @@ impl Keeper for Way<'_> {
         let version = version(number, accepted);
         let current = record.versions.iter().rfind(|of| of.version == selected.version());
         if current.is_some_and(|current| current.fingerprint == version.fingerprint) {
-            // Given again: what is stored stays, and so does its epoch.
-            return Ok(selected.clone());
+            return self.keep_stored(selected).await;
         }
         let epoch = record.epoch + 1;
         let (store, tenant, id) = (Arc::clone(&executor.store), record.tenant.clone(), record.id.clone());
@@ -99,6 +101,14 @@ impl Keeper for Way<'_> {
 }
 
 impl Way<'_> {
+    /// Nothing new was given: what is stored stays, and so does its epoch.
+    async fn keep_stored(&self, selected: &Selected) -> Result<Selected, MintFault> {
+        let (store, tenant, id) = (Arc::clone(&self.0.store), selected.tenant().clone(), selected.credential().clone());
+        let version = selected.version();
+        let ended = crate::blocking(move || store.end_renewal(&tenant, &id, version)).await;
+        ended.map(|()| selected.clone()).map_err(|_| MintFault::Host)
+    }
+
     fn record(&self, selected: &Selected) -> Result<Arc<CredentialRecord>, MintFault> {
         self.0.store.credential(selected.tenant(), selected.credential()).ok_or(MintFault::Stale)
     }

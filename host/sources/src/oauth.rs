@@ -71,6 +71,8 @@ pub(crate) async fn refresh(client: &OauthClient, way: &mut Way<'_, impl Transpo
         let held = Ingredient::Held(REFRESH);
         let parts = if client.client_auth == ClientAuth::None { vec![held] } else { vec![key, held] };
         way.renew(&parts).await?;
+    } else {
+        way.renew(&[]).await?;
     }
     bearer(&told)
 }

@@ -64,7 +64,8 @@ pub trait Keeper: Send + Sync {
         async { Err(MintFault::Host) }
     }
 
-    /// Stores what is made of these parts as the next version: what is selected from now on.
+    /// Stores what is made of these parts as the next version: what is selected from now on. Of no parts: what is
+    /// stored stays.
     fn renew(
         &self,
         _selected: &Selected,

@@ -182,6 +182,18 @@ impl Store {
         })
     }
 
+    /// The source gave nothing new: a renewal of that version is over, and the version stays.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn end_renewal(&self, tenant: &TenantId, id: &CredentialId, version: u32) -> Result<(), StoreError> {
+        let ended = self.change_credential(tenant, id, |record, _| {
+            record.renewal = record.renewal.take().filter(|renewal| renewal.version != version);
+            Ok(())
+        });
+        ended.map(drop)
+    }
+
     /// Stores what a source gave in place of the current version, as [`Self::add_version`]. The version before stays,
     /// retired, to be scrubbed from answers; those before it are of no use to anybody, and their bytes are destroyed.
     ///

@@ -165,3 +165,20 @@ async fn a_client_with_a_key_and_a_public_one_refresh_too() -> anyhow::Result<()
     assert_eq!(other.call("http-get.get", json!({"path": "/anything"})).await?.status, 200);
     Ok(())
 }
+
+// If it failed, an account at a server that keeps its refresh tokens would wait after every restart, or get a version
+// for every access token.
+#[tokio::test(flavor = "multi_thread")]
+async fn r08_a_refresh_token_that_is_kept_stays_the_version_that_it_is_also_after_a_restart() -> anyhow::Result<()> {
+    let mut stage = Stage::new().await?;
+    let (_, credential, ..) = held(&stage, json!({"test_keeps_refresh_token": true})).await?;
+    assert_eq!(stage.get().await?.status, 200);
+    stage.server.kill()?;
+    stage.server.restart()?;
+    stage.tenant.client = stage.server.public().bearing(&stage.tenant.token);
+    let answer = stage.get().await?;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let shown = stage.show(&credential).await?;
+    assert_eq!((shown["versions"].as_array().map(Vec::len), shown["epoch"].as_u64()), (Some(1), Some(1)), "{shown}");
+    Ok(())
+}
