@@ -52,7 +52,7 @@ pub enum Ingredient {
     /// What an earlier answer left under this name.
     Held(&'static str),
     /// A JWT that the host signs (RFC 7519), made anew for each request.
-    Assertion(Assertion),
+    Assertion(Box<Assertion>),
 }
 
 /// What a JWT of the host's says, and what signs it. Its `iat` is now, its `jti` is random.

@@ -106,7 +106,7 @@ pub(crate) async fn exchange(recipe: &OauthExchange, way: &mut Way<'_, impl Tran
 
 /// An assertion as a grant (RFC 7523 §2.1).
 pub(crate) async fn jwt_bearer(recipe: &OauthAssertion, way: &mut Way<'_, impl Transport>) -> Result<Yield, MintFault> {
-    let more = vec![("assertion", Field::Secret(Ingredient::Assertion(recipe.assertion())))];
+    let more = vec![("assertion", Field::Secret(Ingredient::Assertion(Box::new(recipe.assertion()))))];
     let grant = "urn:ietf:params:oauth:grant-type:jwt-bearer";
     let told = way.ask(token_request(&recipe.client, Ingredient::Stored, grant, more)).await?;
     let undo = give_back(&recipe.client, Ingredient::Stored, Ingredient::Held(ACCESS), "access_token");

@@ -118,7 +118,7 @@ impl OauthClient {
                     audience: self.whom(),
                     life_s: ASSERTION_S,
                 };
-                let assertion = Field::Secret(Ingredient::Assertion(assertion));
+                let assertion = Field::Secret(Ingredient::Assertion(Box::new(assertion)));
                 (Auth::None, vec![named, ("client_assertion_type", JWT_BEARER.into()), ("client_assertion", assertion)])
             }
         }
