@@ -43,6 +43,7 @@ enum Subject {
     Run,
     Tenant,
     Package,
+    Incident,
 }
 
 use Who::Anybody;
@@ -131,6 +132,14 @@ rows! {
     POST "/v1/packages" publish_package Operator, Nothing => 201 401;
     GET "/v1/packages" list_packages Operator, Nothing => 200 401;
     GET "/v1/packages/{digest}" get_package Operator, Package => 200 401;
+    PUT "/v1/notify" set_notify Operator, Nothing => 200 401;
+    GET "/v1/notify" get_notify Operator, Nothing => 200 401;
+    DELETE "/v1/notify" remove_notify Operator, Nothing => 204 401;
+    POST "/v1/incidents" open_incident Operator, Nothing => 201 401;
+    GET "/v1/incidents" list_incidents Operator, Nothing => 200 401;
+    GET "/v1/incidents/{id}" get_incident Operator, Incident => 200 401;
+    GET "/v1/incidents/{id}/report" report_incident Operator, Incident => 200 401;
+    POST "/v1/incidents/{id}/close" close_incident Operator, Incident => 200 401;
     POST "/v1/tools/{name}/revoke" revoke_tool Operator, Tool => 200 401;
     POST "/v1/tools/{name}/restore" restore_tool Operator, Tool => 204 401;
     POST "/v1/signers/{key}/revoke" revoke_signer Operator, Nothing => 200 401;
@@ -258,6 +267,8 @@ impl Stage {
         let (run, ended) = (text(&opened, "id")?, owner.client.post("/v1/runs", &json!({"agent": "ended"})).await?);
         let checkpoint = good(owner.client.post(&format!("/v1/runs/{run}/checkpoint"), &json!({})).await?)?;
         good(owner.client.post(&format!("/v1/runs/{}/end", text(&ended, "id")?), &json!({})).await?)?;
+        let breached = server.tenant("breached").await?;
+        let incident = server.operator().post("/v1/incidents", &json!({"tenant": breached.id})).await?;
         let ids = [
             (Subject::Run, run),
             (Subject::Call, text(&called, "call")?),
@@ -268,6 +279,7 @@ impl Stage {
             (Subject::Token, token),
             (Subject::Tenant, spare.id.clone()),
             (Subject::Package, digest),
+            (Subject::Incident, text(&incident, "id")?),
         ];
         Ok(Self {
             ids: ids.into(),
@@ -307,7 +319,10 @@ impl Stage {
         }
         match self.body(row) {
             Value::Null => client.send(row.method, &path, &[], Vec::new()).await,
-            body => client.post(&path, &body).await,
+            body => {
+                let json = [("content-type", "application/json")];
+                client.send(row.method, &path, &json, body.to_string().into_bytes()).await
+            }
         }
     }
 
@@ -356,6 +371,9 @@ impl Stage {
             "resume_run" => self.checkpoint.clone(),
             "make_hook" => json!({"label": "another", "heartbeat_s": 60}),
             "receive_event" => json!({"type": "ping"}),
+            "open_incident" => json!({"credential": self.ids[&Subject::Credential], "note": "a row"}),
+            "close_incident" => json!({"root_cause": "somebody wrote the token into a ticket"}),
+            "set_notify" => json!({"url": "https://soc.example.com/keybearer"}),
             "create_tenant" => json!({"name": "newcomer"}),
             _ => Value::Null,
         }
@@ -367,7 +385,7 @@ impl Stage {
         for path in ["/v1/credentials", "/v1/grants", "/v1/hooks", "/v1/tokens", "/v1/runs"] {
             state.push(good(self.owner.client.get(path).await?)?);
         }
-        for path in ["/v1/tenants", "/v1/packages"] {
+        for path in ["/v1/tenants", "/v1/packages", "/v1/incidents"] {
             state.push(good(self.server.operator().get(path).await?)?);
         }
         Ok(state)

@@ -11,6 +11,7 @@ mod guests;
 mod http;
 mod idempotency;
 mod identity;
+mod incident;
 mod issuers;
 mod ledger;
 mod lifecycle;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::Answer;
 use crate::Client;
+use crate::Recorded;
 
 /// Sends an event, signed with the hook's secret (`whsec_…`), as of now.
 ///
@@ -40,4 +41,16 @@ pub async fn send_event_at(
         ("webhook-signature", &signature),
     ];
     client.send("POST", &format!("/v1/hooks/{hook}/events"), &fields, body).await
+}
+
+/// Whether a recorded request is a webhook that this secret (`whsec_…`) signed.
+#[must_use]
+pub fn is_signed(request: &Recorded, secret: &str) -> bool {
+    let field = |name| request.header(name).unwrap_or_default();
+    let Ok(key) = STANDARD.decode(secret.trim_start_matches("whsec_")) else { return false };
+    let (id, at) = (field("webhook-id"), field("webhook-timestamp"));
+    let message = [id.as_bytes(), b".", at.as_bytes(), b".", &request.body].concat();
+    let tag = field("webhook-signature").strip_prefix("v1,").and_then(|text| STANDARD.decode(text).ok());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+    tag.is_some_and(|tag| hmac::verify(&key, &message, &tag).is_ok())
 }

@@ -27,6 +27,7 @@ mod wire;
 pub use authority::Authority;
 pub use client::Answer;
 pub use client::Client;
+pub use event::is_signed;
 pub use event::send_event;
 pub use event::send_event_at;
 pub use forms::Form;

@@ -89,7 +89,15 @@ impl Site {
     /// # Errors
     /// If the server does not start.
     pub async fn start_with(options: ServerOptions) -> anyhow::Result<Self> {
-        let (built, authority) = (Built::find()?, Authority::new()?);
+        Self::start_by(Authority::new()?, options).await
+    }
+
+    /// With further options, and further upstreams that the same authority vouches for.
+    ///
+    /// # Errors
+    /// If the server does not start.
+    pub async fn start_by(authority: Authority, options: ServerOptions) -> anyhow::Result<Self> {
+        let built = Built::find()?;
         let arrivals = Arc::new(Notify::new());
         let (let_go, released) = watch::channel(false);
         let (notify, hung_up) = (Arc::clone(&arrivals), watch::Sender::new(0));

@@ -15,6 +15,23 @@ impl UnixMillis {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
+
+    /// As `2026-11-22T08:16:53Z` (RFC 3339; the calendar by H. Hinnant's `civil_from_days`).
+    #[must_use]
+    pub fn to_utc(self) -> String {
+        let (days, seconds) = (self.0 / 86_400_000, self.0 / 1000 % 86_400);
+        // Days since 0000-03-01, in eras of 400 years: what is below cannot overflow for any u64 of ms.
+        let since = days + 719_468;
+        let (era, day_of_era) = (since / 146_097, since % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = year_of_era + era * 400 + u64::from(month <= 2);
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
 }
 
 /// Methods that a guest can say.

@@ -151,6 +151,10 @@ opaque_id!(
     HookId, "hook"
 );
 opaque_id!(
+    /// An incident.
+    IncidentId, "inc"
+);
+opaque_id!(
     /// A run.
     RunId, "run"
 );

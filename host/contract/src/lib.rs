@@ -30,6 +30,7 @@ pub use id::DispatchId;
 pub use id::GrantId;
 pub use id::HookId;
 pub use id::IdMalformed;
+pub use id::IncidentId;
 pub use id::RunId;
 pub use id::TenantId;
 pub use id::TokenId;

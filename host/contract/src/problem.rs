@@ -76,6 +76,8 @@ codes! {
     GrantMissing = "grant_missing", 403, Caller, "no grant of this tenant covers this tool";
     /// A credential is blank, expired or revoked.
     CredentialUnusable = "credential_unusable", 409, Caller, "a granted credential has no usable version";
+    /// An incident is open that the tool, or the tenant's use of it, is a part of.
+    Quarantined = "quarantined", 409, Host, "the tool is quarantined until an incident is closed";
     /// A run's checkpoint is another tenant's, was changed, or its run can no longer be resumed from it.
     CheckpointRefused = "checkpoint_refused", 409, Caller, "the run cannot be resumed from this checkpoint";
     /// The value is too short, or not fit for its place.

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use http::Method;
 use http::Uri;
 use http::header;
+use http::uri::PathAndQuery;
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use http_body_util::Full;
@@ -22,6 +23,7 @@ use keybearer_contract::Delivery;
 use keybearer_contract::Scheme;
 use keybearer_contract::TenantId;
 use keybearer_gate::Destination;
+use keybearer_gate::Target;
 use keybearer_strongbox::Armed;
 use keybearer_strongbox::ClientIdentity;
 use keybearer_strongbox::OpenArmed;
@@ -62,6 +64,30 @@ pub struct SendLimits {
     pub deadline: Instant,
     /// The answer's body as it comes over the wire, in bytes; decoding has a limit of its own.
     pub response_bytes: u64,
+}
+
+/// A message of the host's own, to be sent by POST.
+pub struct Message {
+    path_and_query: PathAndQuery,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Message {
+    /// A message to a place, with these fields beside those of framing and `host`; none if one of them cannot stand
+    /// in a request.
+    #[must_use]
+    pub fn new(place: &Target, fields: &[(&'static str, &str)], body: Vec<u8>) -> Option<Self> {
+        let path_and_query = match place.query() {
+            Some(query) => format!("{}?{query}", place.path()).parse(),
+            None => place.path().parse(),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_str(value).ok()?);
+        }
+        Some(Self { path_and_query: path_and_query.ok()?, headers, body: Bytes::from(body) })
+    }
 }
 
 /// A request that has no answer. Its text names no place and repeats nothing that was sent or received.
@@ -176,6 +202,30 @@ impl Egress {
         let to = Peer { vetted: &vetted, identity };
         let Answer { status, headers, body } = self.exchange(key, request, guard, to, limits).await?;
         Ok(Raw::new(status, headers, body, is_credentialed).answering(derived))
+    }
+
+    /// Sends a message of the host's own: without a credential, over TLS, on a connection of its own. Gives the
+    /// status; what else is answered is read up to the limit and dropped.
+    ///
+    /// # Errors
+    /// [`SendFault`]; [`SendReason::Refused`] for a place without TLS.
+    pub async fn tell(&self, vetted: &Vetted, message: Message, limits: SendLimits) -> Result<u16, SendFault> {
+        if vetted.destination().scheme() != Scheme::Https {
+            return Err(SendReason::Refused.not_sent());
+        }
+        let Ok(host) = HeaderValue::try_from(vetted.destination().authority()) else {
+            return Err(SendReason::Refused.not_sent());
+        };
+        let mut request = http::Request::new(message.body);
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from(message.path_and_query);
+        *request.headers_mut() = message.headers;
+        request.headers_mut().insert(header::HOST, host);
+        let to = Peer { vetted, identity: None };
+        let fresh = self.fresh(None::<&UseGuard>, to, limits.deadline).await;
+        let mut connection = fresh.map_err(SendReason::not_sent)?;
+        let answer = self.carry(&mut connection, request, None::<UseGuard>, limits, SendReason::Unreachable).await?;
+        Ok(answer.status)
     }
 
     /// Closes the idle connections on which a credential was used, and says how many; those in use are closed

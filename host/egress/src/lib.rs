@@ -33,6 +33,7 @@ pub use config::Pin;
 pub use config::PoolLimits;
 pub use config::roots_from_pem;
 pub use dispatch::Egress;
+pub use dispatch::Message;
 pub use dispatch::SendFault;
 pub use dispatch::SendLimits;
 pub use dispatch::SendReason;

@@ -46,6 +46,11 @@ pub(crate) fn of_operator(operator: &OperatorContext, what: ActKind, subject: &s
     act(None, operator.principal(), what, subject)
 }
 
+/// An act of the operator's, by whoever carries it on.
+pub(crate) fn by(principal: PrincipalLabel, what: ActKind, subject: &str) -> Act {
+    act(None, principal, what, subject)
+}
+
 /// An act within a tenant.
 pub(crate) fn of_tenant(context: &TenantContext, what: ActKind, subject: &str) -> Act {
     act(Some(context.tenant().clone()), context.principal().clone(), what, subject)

@@ -96,6 +96,10 @@ impl Catalogue {
             let hint = "give one with `keybearer grant add`, after a look at what the package asks for";
             return Err(Problem::new(Code::GrantMissing, hint));
         }
+        // After the grants: whoever has none learns of no incident.
+        if self.store.is_quarantined(tenant, &request.tool) {
+            return Err(Problem::new(Code::Quarantined, "nothing was done: ask the operator when it runs again"));
+        }
         let covered = candidates.find(|record| self.is_covered(context, &grants, record));
         let Some(record) = covered else {
             let hint =

@@ -14,6 +14,7 @@ use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::Overlap;
+use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::VersionRecord;
@@ -143,14 +144,24 @@ impl Executor {
     pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<Revoked, Problem> {
         context.require(Scope::Credentials)?;
         let record = self.find(context.tenant(), id)?;
-        let stored = self.stored_to_give_back(context.tenant(), id);
-        let epoch = record.epoch + 1;
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
+        self.revoke_record(&record, context.principal()).await
+    }
+
+    /// Revokes a credential for good, whoever asks.
+    pub(crate) async fn revoke_record(
+        &self,
+        record: &CredentialRecord,
+        by: &PrincipalLabel,
+    ) -> Result<Revoked, Problem> {
+        let (id, epoch) = (&record.id, record.epoch + 1);
+        let stored = self.stored_to_give_back(&record.tenant, id);
+        let (store, tenant, subject) = (Arc::clone(&self.store), record.tenant.clone(), id.clone());
         crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
-        let revoked = self.cut_credential(context.tenant(), id, epoch).await;
-        let minted_revoked = self.undo_minted(context.tenant(), id, epoch).await
-            + self.give_back_stored(context, &record.kind, stored).await;
-        self.record_act(context, ActKind::CredentialRevoked, id, (None, epoch)).await?;
+        let revoked = self.cut_credential(&record.tenant, id, epoch).await;
+        let minted_revoked = self.undo_minted(&record.tenant, id, epoch).await
+            + self.give_back_stored(&record.tenant, by, &record.kind, stored).await;
+        let act = crate::act::within(&record.tenant, by.clone(), ActKind::CredentialRevoked, id.as_str());
+        self.record_revoked(Act { epoch: Some(epoch), ..act }).await?;
         Ok(Revoked { minted_revoked, ..revoked })
     }
 

@@ -12,6 +12,7 @@ use keybearer_egress::ConfigInvalid;
 use keybearer_egress::Egress;
 use keybearer_egress::EgressConfig;
 use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::NotifyTarget;
 use keybearer_gate::QuotaLimits;
 use keybearer_gate::Quotas;
 use keybearer_ledger::ActKind;
@@ -246,6 +247,7 @@ impl Executor {
         executor.watch_overlaps();
         executor.take_up_runs();
         executor.reap_orphans();
+        executor.take_up_incidents();
         Ok(executor)
     }
 }
@@ -259,8 +261,14 @@ fn carry_on_rotation(store: &Store, strongbox: &Strongbox) -> Result<(), OpenRef
         wrapped.push((tenant.clone(), strongbox.rewrap(&tenant, &old).map_err(foreign)?));
     }
     store.replace_data_keys(wrapped)?;
-    let stored = store.data_keys();
-    Ok(strongbox.finish_master_rotation(stored.iter().map(|(_, sealed)| sealed))?)
+    if let Some(target) = store.notify_target() {
+        let foreign = |_| OpenRefused::ForeignKey { tenant: "the operator".to_owned() };
+        let sealed = strongbox.rewrap_notice(&target.id, &target.sealed).map_err(foreign)?;
+        store.set_notify_target(Some(NotifyTarget { sealed, ..NotifyTarget::clone(&target) }))?;
+    }
+    let (stored, target) = (store.data_keys(), store.notify_target());
+    let stored = stored.iter().map(|(_, sealed)| sealed).chain(target.iter().map(|target| &target.sealed));
+    Ok(strongbox.finish_master_rotation(stored)?)
 }
 
 /// Every tenant's data key opens, or nothing starts: found out now, not at the first call.

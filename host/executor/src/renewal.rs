@@ -18,7 +18,6 @@ use keybearer_gate::Facts;
 use keybearer_gate::Ingredient;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Renewal;
-use keybearer_gate::TenantContext;
 use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
 use keybearer_ledger::Act;
@@ -134,12 +133,13 @@ impl Executor {
     /// was selected before. Says how much was given back.
     pub(crate) async fn give_back_stored(
         &self,
-        context: &TenantContext,
+        tenant: &TenantId,
+        by: &PrincipalLabel,
         kind: &CredentialKind,
         selected: Option<Selected>,
     ) -> u64 {
         let (Some(selected), Some(exchange)) = (selected, keybearer_sources::farewell(kind)) else { return 0 };
-        let facts = facts_of_act(context.tenant(), context.principal());
+        let facts = facts_of_act(tenant, by);
         self.give_back(vec![self.strongbox.undo_stored(facts, selected, exchange)]).await
     }
 

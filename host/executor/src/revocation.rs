@@ -231,7 +231,8 @@ impl Executor {
             && is_token_good
             && !self.store.is_principal_revoked(&facts.tenant, principal)
             && is_package_open
-            && !self.store.is_tool_revoked(&facts.tool);
+            && !self.store.is_tool_revoked(&facts.tool)
+            && !self.store.is_quarantined(&facts.tenant, &facts.tool);
         if holds { Ok(()) } else { Err(Problem::new(Code::Cancelled, "what it needs was revoked: nothing was done")) }
     }
 
@@ -264,7 +265,7 @@ impl Executor {
     }
 
     /// Closes the kept connections of every credential that is granted to a package.
-    fn close_of_package(&self, package: &PackageName) -> u64 {
+    pub(crate) fn close_of_package(&self, package: &PackageName) -> u64 {
         let mut closed = 0;
         for tenant in self.store.tenants() {
             let grants = self.store.grants_of_package(&tenant.id, package);

@@ -7,6 +7,7 @@ use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::NotifyTarget;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::TenantDirectory as _;
 use keybearer_gate::TenantRecord;
@@ -56,6 +57,7 @@ impl Executor {
     /// [`Code::NotFound`].
     pub async fn activate_tenant(&self, operator: &OperatorContext, id: &TenantId) -> Result<TenantView, Problem> {
         self.store.tenant(id).ok_or_else(Problem::not_found)?;
+        self.check_no_incident_of(id)?;
         // Before its calls may run: the ledger never shows one that looks forbidden.
         self.record(act::within(id, operator.principal(), ActKind::TenantResumed, id.as_str())).await?;
         let (store, subject) = (Arc::clone(&self.store), id.clone());
@@ -95,8 +97,14 @@ impl Executor {
         }
         let store = Arc::clone(&self.store);
         crate::blocking(move || store.replace_data_keys(wrapped)).await?;
-        let stored = self.store.data_keys();
-        let finished = self.strongbox.finish_master_rotation(stored.iter().map(|(_, sealed)| sealed));
+        if let Some(target) = self.store.notify_target() {
+            let sealed = self.strongbox.rewrap_notice(&target.id, &target.sealed).map_err(|error| internal(&error))?;
+            let (store, target) = (Arc::clone(&self.store), NotifyTarget { sealed, ..NotifyTarget::clone(&target) });
+            crate::blocking(move || store.set_notify_target(Some(target))).await?;
+        }
+        let (stored, target) = (self.store.data_keys(), self.store.notify_target());
+        let stored = stored.iter().map(|(_, sealed)| sealed).chain(target.iter().map(|target| &target.sealed));
+        let finished = self.strongbox.finish_master_rotation(stored);
         finished.map_err(|error| internal(&error))?;
         self.record(act::of_operator(operator, ActKind::MasterKeyRotated, "master key")).await
     }

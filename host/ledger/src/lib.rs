@@ -57,6 +57,7 @@ pub use line::ChainHash;
 pub use line::Head;
 pub use read::Filter;
 pub use read::Reader;
+pub use read::Visitor;
 pub use record::Act;
 pub use record::ActKind;
 pub use record::Body;

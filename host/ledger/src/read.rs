@@ -42,6 +42,15 @@ impl Filter {
     }
 }
 
+/// Who is shown records.
+pub trait Visitor {
+    /// Whether a line is worth parsing: that costs more than looking for an id in it.
+    fn wants(&self, line: &str) -> bool;
+
+    /// Takes a record.
+    fn take(&mut self, record: Record);
+}
+
 /// Reads a ledger's folder, also while it is written. Every method blocks: call it where that is allowed.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -83,6 +92,32 @@ impl Reader {
             }
         }
         Ok(found.into())
+    }
+
+    /// Shows a visitor every record that it wants, oldest first; what is only said again at the head of a segment is
+    /// not shown. Gives how many records there were.
+    ///
+    /// # Errors
+    /// A segment cannot be read, or holds a line that is no record.
+    pub fn visit(&self, visitor: &mut dyn Visitor) -> io::Result<u64> {
+        let mut count = 0;
+        for segment in segments(&self.dir)? {
+            let mut lines = Lines::of(&segment.path)?;
+            // A torn line is one that is being written, or that the next start cuts off.
+            while let Some(Line::Whole(text)) = lines.next()? {
+                count += 1;
+                if !std::str::from_utf8(text).is_ok_and(|text| visitor.wants(text)) {
+                    continue;
+                }
+                let record: Record = serde_json::from_slice(text).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", segment.path.display()))
+                })?;
+                if !matches!(record.body, Body::OpenCall { .. } | Body::OpenDispatch { .. }) {
+                    visitor.take(record);
+                }
+            }
+        }
+        Ok(count)
     }
 
     /// Copies the lines that the filter admits, as they stand, oldest first. Gives their number. A part of a

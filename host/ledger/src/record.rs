@@ -414,6 +414,13 @@ pub enum ActKind {
     CredentialInvalidated,
     HookMade,
     HookRemoved,
+    IncidentOpened,
+    IncidentClosed,
+    Quarantined,
+    NotifyChanged,
+    /// A notice is about to be sent.
+    NoticeSent,
+    NoticeFailed,
     GrantGiven,
     GrantApproved,
     GrantTaken,

@@ -8,6 +8,7 @@ pub(crate) mod credentials;
 pub(crate) mod grants;
 pub(crate) mod health;
 mod hooks;
+mod incidents;
 pub(crate) mod input;
 pub(crate) mod msgpack;
 pub(crate) mod openapi;

@@ -8,6 +8,7 @@ mod credential;
 mod doctor;
 mod grant;
 mod hook;
+mod incident;
 mod init;
 mod ledger;
 mod operator;
@@ -101,6 +102,9 @@ enum Command {
     /// Packages of tools: write, build, check, pack, sign; publish and list
     #[command(subcommand)]
     Tool(Box<tool::Tool>),
+    /// Incidents: stop what is no longer trusted, at once and everywhere (operator)
+    #[command(subcommand)]
+    Incident(incident::Incident),
     /// Keys and values across tenants (operator)
     #[command(subcommand)]
     Operator(operator::Operator),
@@ -159,6 +163,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Grant(grant) => on_runtime(grant.run(&global, &output))?,
         Command::Hook(hook) => on_runtime(hook.run(&global, &output))?,
         Command::Tool(tool) => return on_runtime(tool.run(&global, &output)),
+        Command::Incident(incident) => on_runtime(incident.run(&global, &output))?,
         Command::Operator(operator) => on_runtime(operator.run(&global, &output))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Named;
 use crate::PackageRecord;
+use crate::incidents::Incidents;
 use crate::revocations::Revoked;
 use crate::store::from_json;
 
@@ -44,6 +45,7 @@ pub(crate) struct Image {
     pub(crate) hooks: HashMap<HookId, Arc<HookRecord>>,
     pub(crate) packages: Packages,
     pub(crate) revoked: Revoked,
+    pub(crate) incidents: Incidents,
 }
 
 /// What belongs to one living tenant.
@@ -103,6 +105,7 @@ impl Image {
             self.tokens.retain(|_, token| token.tenant != *id);
             self.run_owners.retain(|_, owner| owner != id);
             self.hooks.retain(|_, hook| hook.tenant != *id);
+            self.incidents.remove_tenant(id);
         }
     }
 
@@ -184,7 +187,7 @@ impl From<rusqlite::Error> for Damage {
 impl Image {
     /// Reads every table.
     pub(crate) fn load(connection: &Connection) -> Result<Self, Damage> {
-        let mut image = Self::default();
+        let mut image = Self { incidents: Incidents::load(connection)?, ..Self::default() };
         each(connection, "SELECT record, data_key FROM tenants WHERE removed IS NULL", |row| {
             let record: TenantRecord = record(row, "tenants")?;
             image.put_tenant(Arc::new(record), Sealed(row.get::<_, Vec<u8>>(1)?.into()));
@@ -260,7 +263,7 @@ impl Image {
     }
 }
 
-fn each(
+pub(crate) fn each(
     connection: &Connection,
     sql: &str,
     mut visit: impl FnMut(&Row<'_>) -> Result<(), Damage>,
@@ -273,7 +276,7 @@ fn each(
     Ok(())
 }
 
-fn record<T: DeserializeOwned>(row: &Row<'_>, table: &str) -> Result<T, Damage> {
+pub(crate) fn record<T: DeserializeOwned>(row: &Row<'_>, table: &str) -> Result<T, Damage> {
     let text: String = row.get(0)?;
     from_json(&text).map_err(|error| Damage::Row(format!("a row of `{table}` does not parse: {error}")))
 }

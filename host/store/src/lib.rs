@@ -16,6 +16,7 @@ mod guard;
 mod hooks;
 mod idempotency;
 mod image;
+mod incidents;
 mod orphans;
 mod packages;
 mod revocations;

@@ -11,7 +11,7 @@ pub(crate) const APPLICATION_ID: i32 = 0x4b42_5354;
 
 /// Tables that belong to the operator or to the file itself, not to a tenant.
 #[cfg(test)]
-pub(crate) const OPERATORS_TABLES: &[&str] = &["tenants", "packages", "commits"];
+pub(crate) const OPERATORS_TABLES: &[&str] = &["tenants", "packages", "commits", "operator"];
 
 /// What leads from each version to the next; the version of a file is the number of scripts that ran.
 const MIGRATIONS: &[&str] = &[
@@ -136,6 +136,20 @@ const MIGRATIONS: &[&str] = &[
         name   TEXT NOT NULL,
         at     INTEGER NOT NULL,
         PRIMARY KEY (tenant, kind, name)
+    ) STRICT, WITHOUT ROWID;
+"#,
+    r#"
+    -- What was stopped at once. The tenant is '' where it is nobody's alone.
+    CREATE TABLE incidents (
+        tenant TEXT NOT NULL,
+        id     TEXT NOT NULL UNIQUE,
+        record TEXT NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+    -- What the operator set for himself, by name.
+    CREATE TABLE operator (
+        name   TEXT PRIMARY KEY,
+        record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 "#,
 ];

@@ -112,7 +112,9 @@ impl Store {
                     let tenant = image.tenant(id).ok_or(StoreError::NotFound)?;
                     tenant.credentials.values().cloned().collect()
                 };
-                for table in ["grants", "idempotency", "orphans", "revocations", "runs", "tokens", "versions"] {
+                for table in
+                    ["grants", "idempotency", "incidents", "orphans", "revocations", "runs", "tokens", "versions"]
+                {
                     transaction.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [id.as_str()])?;
                 }
                 for credential in credentials {

@@ -15,6 +15,7 @@ use aws_lc_rs::aead::NONCE_LEN;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
 use keybearer_contract::CredentialId;
+use keybearer_contract::HookId;
 use keybearer_contract::TenantId;
 use keybearer_gate::Sealed;
 use zeroize::Zeroize as _;
@@ -129,6 +130,11 @@ pub(crate) fn give_back(secret: &Secret) -> Vec<u8> {
 /// What a tenant's data key is bound to.
 pub(crate) fn data_key_aad(tenant: &TenantId) -> Vec<u8> {
     aad("data key", &[tenant.as_str().as_bytes()])
+}
+
+/// What the secret that signs notices to the operator is bound to.
+pub(crate) fn notice_aad(target: &HookId) -> Vec<u8> {
+    aad("notice", &[target.as_str().as_bytes()])
 }
 
 /// What a credential's value is bound to.

@@ -265,7 +265,7 @@ impl Strongbox {
         Ok(seal::subkey(&data_key, use_))
     }
 
-    fn master(&self) -> Arc<MasterKey> {
+    pub(crate) fn master(&self) -> Arc<MasterKey> {
         Arc::clone(&self.master.read())
     }
 }

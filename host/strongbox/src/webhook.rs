@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::SealBroken;
 use crate::Strongbox;
 use crate::master::random_key;
+use crate::seal;
 
 /// What is signed.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +70,34 @@ impl Strongbox {
     ) -> Result<String, SealBroken> {
         let tag = hmac::sign(&self.hook_key(tenant, hook, sealed)?, &message(webhook));
         Ok(format!("v1,{}", STANDARD.encode(tag)))
+    }
+
+    /// A new secret for what this host sends to the operator, wrapped by the master key: it is no tenant's.
+    #[must_use]
+    pub fn new_notice_secret(&self, target: &HookId) -> (Sealed, Zeroizing<String>) {
+        let secret = random_key();
+        let sealed = self.master().wrap(&seal::notice_aad(target), secret.expose());
+        (sealed, Zeroizing::new(format!("whsec_{}", STANDARD.encode(secret.expose()))))
+    }
+
+    /// The header `webhook-signature` of what is sent to the operator.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if the secret does not open.
+    pub fn sign_notice(&self, target: &HookId, sealed: &Sealed, webhook: Webhook<'_>) -> Result<String, SealBroken> {
+        let secret = self.master().unwrap(&seal::notice_aad(target), sealed)?;
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), &message(webhook));
+        Ok(format!("v1,{}", STANDARD.encode(tag)))
+    }
+
+    /// A secret of [`Self::new_notice_secret`], wrapped by the newest master key instead.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if no key of the master key file opens it.
+    pub fn rewrap_notice(&self, target: &HookId, sealed: &Sealed) -> Result<Sealed, SealBroken> {
+        let (master, aad) = (self.master(), seal::notice_aad(target));
+        let opened = master.unwrap(&aad, sealed)?;
+        Ok(seal::wrap_secret(|key| master.wrap(&aad, key), &opened))
     }
 
     fn hook_key(&self, tenant: &TenantId, hook: &HookId, sealed: &Sealed) -> Result<hmac::Key, SealBroken> {

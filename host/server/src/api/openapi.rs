@@ -46,6 +46,8 @@ pub(crate) enum Body {
     Items(Shape),
     /// JSON or MessagePack.
     Call(Shape),
+    /// JSON, or a page for people.
+    Page(Shape),
     Octets,
     Text,
     /// A JSON document of another standard.
@@ -166,6 +168,10 @@ fn content(body: Body, schemas: &mut BTreeMap<String, Value>) -> Option<Value> {
             let schema = add_schema(schemas, shape);
             Some(json!({ "application/json": { "schema": schema }, MESSAGE_PACK: { "schema": schema } }))
         }
+        Body::Page(shape) => Some(json!({
+            "application/json": { "schema": add_schema(schemas, shape) },
+            "text/html": { "schema": { "type": "string" } },
+        })),
         Body::Octets => Some(json!({ "application/octet-stream": {} })),
         Body::Text => Some(json!({ "text/plain": { "schema": { "type": "string" } } })),
         Body::Document => Some(json!({ "application/json": { "schema": { "type": "object" } } })),

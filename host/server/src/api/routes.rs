@@ -18,6 +18,7 @@ use crate::api::credentials;
 use crate::api::grants;
 use crate::api::health;
 use crate::api::hooks;
+use crate::api::incidents;
 use crate::api::input::Input;
 use crate::api::openapi;
 use crate::api::openapi::Body;
@@ -219,6 +220,22 @@ routes! {
         operator!(operator::revoke_signer), None, &[], NO_BODY => 200 one::<executor::Revoked>();
     GET "/v1/shared-values" list_shared_values "Lists credentials that hold the same value.",
         operator!(operator::shared_values), None, &[], NO_BODY => 200 many::<executor::SharedValue>();
+    POST "/v1/incidents" open_incident "Opens an incident about a credential, a tenant or a tool: revokes, ends runs, flushes, quarantines, tells the operator. Answers when everything is stopped; for what has an open incident, that one is carried out again.",
+        operator!(incidents::open), None, &[], one::<executor::NewIncident>() => 201 one::<executor::IncidentView>();
+    GET "/v1/incidents" list_incidents "Lists the incidents, newest first.",
+        operator!(incidents::list), None, &[], NO_BODY => 200 many::<executor::IncidentView>();
+    GET "/v1/incidents/{id}" get_incident "Shows one incident.",
+        operator!(incidents::get), None, &[], NO_BODY => 200 one::<executor::IncidentView>();
+    GET "/v1/incidents/{id}/report" report_incident "Writes the exposure report from the ledger: JSON, or a page where `accept` names text/html.",
+        operator!(incidents::report), None, &[], NO_BODY => 200 Body::Page(Shape::of::<executor::ExposureReport>());
+    POST "/v1/incidents/{id}/close" close_incident "Closes an incident with its root cause: what it quarantined runs again, what it revoked stays so.",
+        operator!(incidents::close), None, &[], one::<executor::CloseIncident>() => 200 one::<executor::IncidentView>();
+    PUT "/v1/notify" set_notify "Says where the operator is told of incidents, by signed POST. The secret that signs is made anew and shown this once.",
+        operator!(incidents::set_notify), None, &[], one::<executor::NewNotifyTarget>() => 200 one::<incidents::NotifyBody>();
+    GET "/v1/notify" get_notify "Shows where the operator is told of incidents.",
+        operator!(incidents::get_notify), None, &[], NO_BODY => 200 one::<executor::NotifyView>();
+    DELETE "/v1/notify" remove_notify "The operator is told of nothing any more.",
+        operator!(incidents::remove_notify), None, &[], NO_BODY => 204 NO_BODY;
     POST "/v1/master-key/rotate" rotate_master_key "Makes a new master key and wraps every tenant's key anew.",
         operator!(operator::rotate_master_key), None, &[], NO_BODY => 204 NO_BODY;
     GET "/healthz" health "Says that the process answers.",

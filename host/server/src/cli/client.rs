@@ -177,6 +177,19 @@ impl Client {
         body: Bytes,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<Value> {
+        let body = self.fetch(method, path, content_type, body, headers).await?;
+        if body.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&body)?) }
+    }
+
+    /// A request; the answer's body as it came.
+    pub(crate) async fn fetch(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Bytes,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Bytes> {
         let mut bearer = http::HeaderValue::from_str(&Zeroizing::new(format!("Bearer {}", *self.token)))
             .context("the token holds characters that no token has")?;
         bearer.set_sensitive(true);
@@ -193,7 +206,7 @@ impl Client {
             tokio::time::timeout(ANSWER_TIME_MAX, sending).await.context("no answer came in ten minutes")??;
         let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
-            return if body.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_slice(&body)?) };
+            return Ok(body);
         }
         Err(refusal(status, &body))
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use keybearer_contract::UnixMillis;
 use serde_json::Value;
 
 /// How to print.
@@ -79,7 +80,8 @@ fn pretty(value: &Value) -> String {
 }
 
 /// Fields that hold milliseconds since 1970.
-const TIMES: &[&str] = &["created", "expires", "issued", "revoked", "published", "withdrawn"];
+const TIMES: &[&str] =
+    &["created", "expires", "issued", "revoked", "published", "withdrawn", "opened", "closed", "contained"];
 
 /// A value in a table by its field's name: times as people read them.
 fn named_cell(name: &str, value: &Value) -> String {
@@ -89,20 +91,9 @@ fn named_cell(name: &str, value: &Value) -> String {
     }
 }
 
-/// Milliseconds since 1970 as `2026-11-22 08:16:53Z` (the calendar by H. Hinnant's `civil_from_days`).
+/// Milliseconds since 1970 as `2026-11-22 08:16:53Z`.
 fn time(ms: u64) -> String {
-    let (days, seconds) = (ms / 86_400_000, ms / 1000 % 86_400);
-    // Days since 0000-03-01, in eras of 400 years: what is below cannot overflow for any u64 of ms.
-    let since = days + 719_468;
-    let (era, day_of_era) = (since / 146_097, since % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+    UnixMillis(ms).to_utc().replace('T', " ")
 }
 
 /// A value in a table: one line, and nothing that would speak to the terminal.

@@ -1,0 +1,173 @@
+//! `keybearer incident`: stop what is no longer trusted, say what it was exposed to, and let it run again when it is
+//! known how it came about.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Args;
+use clap::Subcommand;
+use http::Method;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::cli::client::Client;
+use crate::cli::output::Output;
+use crate::cli::target;
+use crate::files;
+
+#[derive(Subcommand)]
+pub(crate) enum Incident {
+    /// Revoke, end runs, flush, quarantine and tell: returns when everything is stopped
+    Open {
+        #[command(flatten)]
+        subject: Subject,
+        /// What is known by now
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// List the incidents, newest first
+    List,
+    /// Show an incident
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Write the exposure report from the ledger
+    Report {
+        /// Its id
+        id: String,
+        /// Write a page for people into this new file instead of printing JSON
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Close an incident: what it quarantined runs again, what it revoked stays so
+    Close {
+        /// Its id
+        id: String,
+        /// How it came about, in 20 characters or more
+        #[arg(long, value_name = "TEXT")]
+        root_cause: String,
+    },
+    /// Where the operator is told of incidents, by signed POST
+    #[command(subcommand)]
+    Notify(Notify),
+}
+
+/// What an incident is about.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Subject {
+    /// A credential's id: revoked for good; its tools are quarantined for its tenant
+    #[arg(long, value_name = "ID")]
+    credential: Option<String>,
+    /// A tenant's name or id: suspended, all of its credentials and tokens revoked for good
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+    /// A package, or PACKAGE.TOOL: quarantined for everybody
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Notify {
+    /// Set it; the secret that signs is made anew and shown this once
+    Set {
+        /// `https://host/path`
+        url: String,
+        /// Write the secret into this new file, mode 0600, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show it
+    Show,
+    /// Tell nobody any more
+    Remove,
+}
+
+const COLUMNS: &[&str] = &["id", "state", "about", "opened", "contained", "closed", "root_cause"];
+
+impl Incident {
+    pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        let client = global.operator()?;
+        match self {
+            Self::Open { subject, note } => {
+                let tenant = match &subject.tenant {
+                    Some(tenant) => Some(target::id_of(&client, "/v1/tenants", "ten_", tenant).await?),
+                    None => None,
+                };
+                let new =
+                    json!({ "credential": subject.credential, "tenant": tenant, "tool": subject.tool, "note": note });
+                output.show(&client.post("/v1/incidents", &new).await?, &[]);
+            }
+            Self::List => {
+                let mut list = client.get("/v1/incidents").await?;
+                if !output.json {
+                    list["items"].as_array_mut().into_iter().flatten().for_each(name_subject);
+                }
+                output.show(&list, COLUMNS);
+            }
+            Self::Show { id } => {
+                output.show(&client.get(&format!("/v1/incidents/{}", target::segment(id)?)).await?, &[])
+            }
+            Self::Report { id, html } => report(&client, id, html.as_ref(), output).await?,
+            Self::Close { id, root_cause } => {
+                let path = format!("/v1/incidents/{}/close", target::segment(id)?);
+                output.show(&client.post(&path, &json!({ "root_cause": root_cause })).await?, &[]);
+            }
+            Self::Notify(notify) => notify.run(&client, output).await?,
+        }
+        Ok(())
+    }
+}
+
+/// One word for what it is about, for the table.
+fn name_subject(incident: &mut Value) {
+    let subject = &incident["subject"];
+    let kind = subject["kind"].as_str().unwrap_or_default();
+    let about = format!("{kind} {}", subject[kind].as_str().unwrap_or_default());
+    incident["about"] = about.into();
+}
+
+async fn report(client: &Client, id: &str, html: Option<&PathBuf>, output: &Output) -> anyhow::Result<()> {
+    let path = format!("/v1/incidents/{}/report", target::segment(id)?);
+    let Some(file) = html else {
+        // As JSON in any case: a table of it would be the page.
+        output.line(&serde_json::to_string_pretty(&client.get(&path).await?)?);
+        return Ok(());
+    };
+    let page = client.fetch(Method::GET, &path, "", Bytes::new(), &[("accept", "text/html")]).await?;
+    // Who was called by whom is not for everybody on this machine.
+    files::write_secret(file, &page)?;
+    output.say(&format!("the report is in {}", file.display()), &json!({ "id": id, "file": file }));
+    Ok(())
+}
+
+impl Notify {
+    async fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Set { url, out } => {
+                let body = Bytes::from(json!({ "url": url }).to_string());
+                let mut answer = client.send(Method::PUT, "/v1/notify", "application/json", body, &[]).await?;
+                let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
+                match out {
+                    Some(path) => {
+                        files::write_secret(path, text.as_bytes())?;
+                        if let Some(members) = answer.as_object_mut() {
+                            members.remove("text");
+                        }
+                        output.say(&format!("notices go to {url}; the secret is in {}", path.display()), &answer);
+                    }
+                    None => output.say(&text, &answer),
+                }
+            }
+            Self::Show => output.show(&client.get("/v1/notify").await?, &["id", "url", "created"]),
+            Self::Remove => {
+                client.delete("/v1/notify").await?;
+                output.say("nobody is told any more", &json!({}));
+            }
+        }
+        Ok(())
+    }
+}

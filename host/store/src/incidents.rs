@@ -1,0 +1,179 @@
+//! Incidents, and where the operator hears of them. The quarantines of those that are open are asked for every
+//! call, and held in memory for that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keybearer_contract::IncidentId;
+use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
+use keybearer_gate::IncidentRecord;
+use keybearer_gate::NotifyTarget;
+use keybearer_gate::Quarantine;
+use rusqlite::params;
+
+use crate::Store;
+use crate::StoreError;
+use crate::image::Damage;
+use crate::store::to_json;
+
+/// The incidents, and what is quarantined because of those that are open.
+#[derive(Default)]
+pub(crate) struct Incidents {
+    by_id: HashMap<IncidentId, Arc<IncidentRecord>>,
+    quarantines: Vec<Quarantine>,
+    pub(crate) target: Option<Arc<NotifyTarget>>,
+}
+
+/// Closed incidents that are kept. The ledger has all of them for good.
+const CLOSED_MAX: usize = 10_000;
+
+/// The name of the target's row.
+const TARGET: &str = "notify";
+
+impl Store {
+    /// Stores an incident. Its quarantine is in force when this returns. Beyond 10 000 that are closed, the oldest of
+    /// them goes.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn insert_incident(&self, incident: IncidentRecord) -> Result<Arc<IncidentRecord>, StoreError> {
+        let incident = Arc::new(incident);
+        self.commit(
+            |transaction| {
+                // An empty tenant stands for the operator: no tenant has an empty id.
+                let tenant = incident.subject.tenant().map_or("", TenantId::as_str);
+                transaction.execute(
+                    "INSERT INTO incidents (tenant, id, record) VALUES (?1, ?2, ?3)",
+                    params![tenant, incident.id.as_str(), to_json(&*incident)],
+                )?;
+                let superfluous = self.image().incidents.superfluous();
+                if let Some(old) = &superfluous {
+                    transaction.execute("DELETE FROM incidents WHERE id = ?1", [old.as_str()])?;
+                }
+                Ok(superfluous)
+            },
+            |image, superfluous| {
+                if let Some(old) = superfluous {
+                    image.incidents.by_id.remove(&old);
+                }
+                image.incidents.put(Arc::clone(&incident));
+            },
+        )?;
+        Ok(incident)
+    }
+
+    /// Changes an incident. Where it is closed, its quarantine is lifted when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Unavailable`].
+    pub fn change_incident(
+        &self,
+        id: &IncidentId,
+        change: impl FnOnce(&mut IncidentRecord),
+    ) -> Result<Arc<IncidentRecord>, StoreError> {
+        self.commit(
+            |transaction| {
+                let current = self.image().incidents.by_id.get(id).cloned().ok_or(StoreError::NotFound)?;
+                let mut record = IncidentRecord::clone(&current);
+                change(&mut record);
+                transaction.execute(
+                    "UPDATE incidents SET record = ?2 WHERE id = ?1",
+                    params![id.as_str(), to_json(&record)],
+                )?;
+                Ok(Arc::new(record))
+            },
+            |image, record| {
+                image.incidents.put(Arc::clone(&record));
+                record
+            },
+        )
+    }
+
+    /// One incident.
+    #[must_use]
+    pub fn incident(&self, id: &IncidentId) -> Option<Arc<IncidentRecord>> {
+        self.image().incidents.by_id.get(id).cloned()
+    }
+
+    /// The incidents, newest first.
+    #[must_use]
+    pub fn incidents(&self) -> Vec<Arc<IncidentRecord>> {
+        let mut incidents: Vec<_> = self.image().incidents.by_id.values().cloned().collect();
+        incidents.sort_unstable_by(|a, b| (b.opened, &b.id).cmp(&(a.opened, &a.id)));
+        incidents
+    }
+
+    /// Whether an open incident keeps this tool from running for this tenant, from memory.
+    #[must_use]
+    pub fn is_quarantined(&self, tenant: &TenantId, tool: &ToolRef) -> bool {
+        self.image().incidents.quarantines.iter().any(|quarantine| quarantine.covers(tenant, tool))
+    }
+
+    /// Says where the operator hears of incidents, or that he does not want to.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn set_notify_target(&self, target: Option<NotifyTarget>) -> Result<(), StoreError> {
+        let target = target.map(Arc::new);
+        self.commit(
+            |transaction| {
+                match &target {
+                    Some(target) => transaction.execute(
+                        "INSERT INTO operator (name, record) VALUES (?1, ?2)
+                         ON CONFLICT (name) DO UPDATE SET record = ?2",
+                        params![TARGET, to_json(&**target)],
+                    )?,
+                    None => transaction.execute("DELETE FROM operator WHERE name = ?1", [TARGET])?,
+                };
+                Ok(())
+            },
+            |image, ()| image.incidents.target.clone_from(&target),
+        )
+    }
+
+    /// Where the operator hears of incidents.
+    #[must_use]
+    pub fn notify_target(&self) -> Option<Arc<NotifyTarget>> {
+        self.image().incidents.target.clone()
+    }
+}
+
+impl Incidents {
+    /// Reads the tables.
+    pub(crate) fn load(connection: &rusqlite::Connection) -> Result<Self, Damage> {
+        let mut incidents = Self::default();
+        crate::image::each(connection, "SELECT record FROM incidents", |row| {
+            incidents.put(Arc::new(crate::image::record(row, "incidents")?));
+            Ok(())
+        })?;
+        crate::image::each(connection, "SELECT record FROM operator WHERE name = 'notify'", |row| {
+            incidents.target = Some(Arc::new(crate::image::record(row, "operator")?));
+            Ok(())
+        })?;
+        Ok(incidents)
+    }
+
+    fn put(&mut self, incident: Arc<IncidentRecord>) {
+        self.by_id.insert(incident.id.clone(), incident);
+        self.take_stock();
+    }
+
+    /// Forgets what was a tenant's that is gone.
+    pub(crate) fn remove_tenant(&mut self, tenant: &TenantId) {
+        self.by_id.retain(|_, incident| incident.subject.tenant() != Some(tenant));
+        self.take_stock();
+    }
+
+    fn take_stock(&mut self) {
+        let open = self.by_id.values().filter(|incident| incident.is_open());
+        self.quarantines = open.flat_map(|incident| incident.quarantine.iter().cloned()).collect();
+    }
+
+    /// The oldest that is closed, where there are as many as are kept.
+    fn superfluous(&self) -> Option<IncidentId> {
+        let closed: Vec<_> = self.by_id.values().filter(|incident| !incident.is_open()).collect();
+        let oldest = closed.iter().min_by_key(|incident| incident.opened);
+        oldest.filter(|_| closed.len() >= CLOSED_MAX).map(|incident| incident.id.clone())
+    }
+}
