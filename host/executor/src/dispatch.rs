@@ -315,7 +315,8 @@ impl Shared {
             .strongbox
             .select(&self.facts.tenant, credential, UnixMillis::now())
             .map_err(|_| self.unusable(credential, slot.clone()))?
-            .within(self.within.run());
+            .within(self.within.run())
+            .of_tool(&self.facts.tool);
         if selected.kind().fits(placement) {
             Ok(Some(selected))
         } else {

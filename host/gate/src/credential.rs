@@ -9,6 +9,8 @@ use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::AwsProof;
+use crate::AwsRole;
 use crate::AwsSecret;
 use crate::ClientAuth;
 use crate::OauthAssertion;
@@ -54,6 +56,9 @@ pub enum CredentialKind {
     OauthTokenExchange(OauthExchange),
     /// A recipe: the value is a private key; what it signs is exchanged for an access token (RFC 7523 §2.1).
     OauthJwtBearer(OauthAssertion),
+    /// A recipe: the value is an access key of AWS, or a JWT that AWS trusts; what goes out is the access key of a session in
+    /// a role, which signs.
+    AwsRole(AwsRole),
     /// A recipe: the value logs in to a server of the Vault API; what stands under a key of its KV 2 engine goes out.
     VaultKv(VaultKv),
     /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
@@ -122,7 +127,7 @@ impl CredentialKind {
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
-            Self::AwsKeys => Yields::AwsKeys,
+            Self::AwsKeys | Self::AwsRole(_) => Yields::AwsKeys,
             Self::AwsSecret(recipe) => recipe.yields,
             Self::VaultKv(recipe) => recipe.yields,
             Self::VaultDatabase(recipe) => recipe.yields,
@@ -143,6 +148,7 @@ impl CredentialKind {
             Self::AwsSecret(recipe) => recipe.check(),
             Self::OauthTokenExchange(exchange) => exchange.check(),
             Self::OauthJwtBearer(assertion) => assertion.check(),
+            Self::AwsRole(recipe) => recipe.check(),
             Self::VaultKv(recipe) => recipe.check(),
             Self::VaultDatabase(recipe) => recipe.server.check(),
         }
@@ -157,6 +163,8 @@ impl CredentialKind {
                 server.login.stored()
             }
             Self::AwsKeys | Self::AwsSecret(_) => StoredForm::AwsKeys,
+            Self::AwsRole(AwsRole { proof: AwsProof::AccessKey, .. }) => StoredForm::AwsKeys,
+            Self::AwsRole(AwsRole { proof: AwsProof::WebIdentity, .. }) => StoredForm::Text,
             Self::OauthClientCredentials(client) => client.key_form(),
             Self::OauthRefreshToken(client) => client.token_form(),
             Self::OauthTokenExchange(exchange) => exchange.stored(),
@@ -187,6 +195,12 @@ impl CredentialKind {
             _ => return None,
         };
         (client.client_auth == ClientAuth::ClientSecretBasic).then_some(client.client_id.as_str())
+    }
+
+    /// Whether what is minted names the tool for whose call it is, so that no other one uses it.
+    #[must_use]
+    pub fn names_the_tool(&self) -> bool {
+        matches!(self, Self::AwsRole(_))
     }
 
     /// Whether its source may come to hold another value without telling: what was fetched is used for a short time

@@ -173,15 +173,27 @@ impl From<&str> for Field {
     }
 }
 
-/// What the JSON object of an answer holds, and where. Nothing else is read.
+/// What an answer holds, and where. Nothing else is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnswerShape {
+    /// How it is written.
+    pub format: AnswerFormat,
     /// Secrets, to be held under a name.
     pub secrets: Vec<At>,
     /// What may be told to the source's code: numbers, words of a protocol, references.
     pub facts: Vec<At>,
     /// Where an answer of failure has its code, and the codes that may be repeated.
     pub error: Option<(&'static [&'static str], &'static [&'static str])>,
+}
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AnswerFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// Elements of XML; a path begins with the root's name.
+    Xml,
 }
 
 /// Something in an answer.
@@ -222,6 +234,13 @@ impl Exchange {
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+
+    /// Answered in XML.
+    #[must_use]
+    pub fn xml(mut self) -> Self {
+        self.answer.format = AnswerFormat::Xml;
+        self.header("accept", "text/xml")
     }
 
     /// The answer must hold a secret there, which is held under this name.

@@ -5,6 +5,8 @@ mod aws;
 mod oauth;
 mod vault;
 
+pub use aws::AwsProof;
+pub use aws::AwsRole;
 pub use aws::AwsSecret;
 pub use oauth::ClientAuth;
 pub use oauth::ExchangeSubject;

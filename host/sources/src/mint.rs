@@ -10,6 +10,7 @@ use std::time::Duration;
 use keybearer_contract::CredentialId;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
@@ -101,6 +102,7 @@ struct Key {
     credential: CredentialId,
     epoch: u64,
     run: Option<RunId>,
+    tool: Option<ToolRef>,
 }
 
 #[derive(Default)]
@@ -187,7 +189,7 @@ fn key(selected: &Selected) -> Key {
     let (tenant, credential) = (selected.tenant().clone(), selected.credential().clone());
     // A value that renews itself raises the epoch while its source is asked; still it is asked once at a time.
     let epoch = if selected.kind().renews_itself() { 0 } else { selected.epoch() };
-    Key { tenant, credential, epoch, run: selected.run().cloned() }
+    Key { tenant, credential, epoch, run: selected.run().cloned(), tool: selected.tool().cloned() }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);
@@ -216,6 +218,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     let mut way = Way::new(wanted, strongbox, transport);
     let yielded = match &record.kind {
         CredentialKind::OauthClientCredentials(client) => oauth::client_credentials(client, &mut way).await?,
+        CredentialKind::AwsRole(recipe) => aws::role(recipe, &mut way).await?,
         CredentialKind::AwsSecret(recipe) => aws::secret(recipe, &mut way).await?,
         CredentialKind::VaultKv(recipe) => vault::read(recipe, &mut way).await?,
         CredentialKind::VaultDatabase(recipe) => vault::account(recipe, &mut way).await?,

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use keybearer_contract::RunId;
 use keybearer_gate::Cleared;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
@@ -105,6 +106,16 @@ impl<'mint, T: Transport> Way<'mint, T> {
         let exchanged = self.transport.exchange(request, selected, &self.vessel, deadline);
         let raw = timeout_at(deadline, exchanged).await.map_err(|_| MintFault::TimedOut)??;
         Ok(self.strongbox.read_answer(raw, &shape, selected, &mut self.vessel)?)
+    }
+
+    /// For whose call it is.
+    pub(crate) fn facts(&self) -> &Facts {
+        self.wanted.facts
+    }
+
+    /// The run that what is minted is confined to.
+    pub(crate) fn run(&self) -> Option<&RunId> {
+        self.wanted.selected.run()
     }
 
     /// The secret of that name may be used by later fetches of the same credential, for so long; `logout` is

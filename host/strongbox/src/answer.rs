@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use keybearer_gate::AnswerFormat;
 use keybearer_gate::AnswerShape;
 use keybearer_gate::At;
 use serde::Deserialize;
@@ -20,6 +21,7 @@ use crate::Selected;
 use crate::Strongbox;
 use crate::Vessel;
 use crate::secret::Secret;
+use crate::xml;
 
 /// Such answers are small; the longest tokens in use are JWTs of a few KiB, the longest values are chains of certificates.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -105,23 +107,10 @@ impl Strongbox {
         if shape.secrets.is_empty() && shape.facts.is_empty() {
             return Ok(told);
         }
-        let whole: &RawValue = serde_json::from_slice(&body).map_err(|_| AnswerRefused::Malformed)?;
-        let mut secrets = Vec::with_capacity(shape.secrets.len());
-        for at in &shape.secrets {
-            match find(whole, &at.path)? {
-                Some(found) => match &at.within {
-                    Some(member) => secrets.push((at.name, secret_within(found, member)?)),
-                    None => secrets.push((at.name, secret(found)?)),
-                },
-                None => required(at)?,
-            }
-        }
-        for at in &shape.facts {
-            match find(whole, &at.path)? {
-                Some(found) => drop(told.facts.insert(at.name, fact(found)?)),
-                None => required(at)?,
-            }
-        }
+        let secrets = match shape.format {
+            AnswerFormat::Json => read_json(&body, shape, &mut told)?,
+            AnswerFormat::Xml => read_xml(&body, shape, &mut told)?,
+        };
         for (name, secret) in secrets {
             let secret = Arc::new(secret);
             self.minted.see(selected, &secret);
@@ -131,15 +120,61 @@ impl Strongbox {
     }
 }
 
+type Secrets = Vec<(&'static str, Secret)>;
+
+fn read_json(body: &[u8], shape: &AnswerShape, told: &mut Told) -> Result<Secrets, AnswerRefused> {
+    let whole: &RawValue = serde_json::from_slice(body).map_err(|_| AnswerRefused::Malformed)?;
+    let mut secrets = Vec::with_capacity(shape.secrets.len());
+    for at in &shape.secrets {
+        match find(whole, &at.path)? {
+            Some(found) => match &at.within {
+                Some(member) => secrets.push((at.name, secret_within(found, member)?)),
+                None => secrets.push((at.name, secret(found)?)),
+            },
+            None => required(at)?,
+        }
+    }
+    for at in &shape.facts {
+        match find(whole, &at.path)? {
+            Some(found) => drop(told.facts.insert(at.name, fact(found)?)),
+            None => required(at)?,
+        }
+    }
+    Ok(secrets)
+}
+
+fn read_xml(body: &[u8], shape: &AnswerShape, told: &mut Told) -> Result<Secrets, AnswerRefused> {
+    let find = |at: &At| xml::text_at(body, &at.path).map_err(|_| AnswerRefused::Malformed);
+    let mut secrets = Vec::with_capacity(shape.secrets.len());
+    for at in &shape.secrets {
+        match find(at)? {
+            Some(found) => secrets.push((at.name, checked_secret(found)?)),
+            None => required(at)?,
+        }
+    }
+    for at in &shape.facts {
+        match find(at)? {
+            Some(found) => drop(told.facts.insert(at.name, checked_fact((*found).clone())?)),
+            None => required(at)?,
+        }
+    }
+    Ok(secrets)
+}
+
 fn required(at: &At) -> Result<(), AnswerRefused> {
     if at.required { Err(AnswerRefused::Malformed) } else { Ok(()) }
 }
 
 fn known_code(shape: &AnswerShape, body: &[u8]) -> Option<&'static str> {
     let (path, codes) = shape.error?;
-    let whole: &RawValue = serde_json::from_slice(body).ok()?;
     let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
-    let code = fact(find(whole, &path).ok()??).ok()?;
+    let code = match shape.format {
+        AnswerFormat::Json => {
+            let whole: &RawValue = serde_json::from_slice(body).ok()?;
+            fact(find(whole, &path).ok()??).ok()?
+        }
+        AnswerFormat::Xml => (*xml::text_at(body, &path).ok()??).clone(),
+    };
     codes.iter().copied().find(|known| *known == code)
 }
 
@@ -159,11 +194,14 @@ fn find<'body>(value: &'body RawValue, path: &[String]) -> Result<Option<&'body 
 
 fn secret(found: &RawValue) -> Result<Secret, AnswerRefused> {
     let text: String = serde_json::from_str(found.get()).map_err(|_| AnswerRefused::Malformed)?;
-    let mut text = Zeroizing::new(text.into_bytes());
+    checked_secret(Zeroizing::new(text))
+}
+
+fn checked_secret(mut text: Zeroizing<String>) -> Result<Secret, AnswerRefused> {
     if text.is_empty() || text.len() > SECRET_BYTES_MAX {
         return Err(AnswerRefused::Malformed);
     }
-    Ok(Secret::take(std::mem::take(&mut *text)))
+    Ok(Secret::take(std::mem::take(&mut *text).into_bytes()))
 }
 
 /// A member of an object that is written as a text.
@@ -180,6 +218,10 @@ fn fact(found: &RawValue) -> Result<String, AnswerRefused> {
         Some(b'{' | b'[') | None => return Err(AnswerRefused::Malformed),
         Some(_) => found.get().to_owned(),
     };
+    checked_fact(text)
+}
+
+fn checked_fact(text: String) -> Result<String, AnswerRefused> {
     if text.len() > FACT_CHARS_MAX || text.chars().any(char::is_control) {
         return Err(AnswerRefused::Malformed);
     }

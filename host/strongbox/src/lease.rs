@@ -7,6 +7,7 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
@@ -32,6 +33,7 @@ pub struct Selected {
     epoch: u64,
     kind: CredentialKind,
     run: Option<RunId>,
+    tool: Option<ToolRef>,
 }
 
 impl Selected {
@@ -41,6 +43,19 @@ impl Selected {
     pub fn within(self, run: Option<RunId>) -> Self {
         let run = run.filter(|_| !self.kind.renews_itself());
         Self { run, ..self }
+    }
+
+    /// The same, for calls of this tool: where what is minted names the tool, no other one uses it.
+    #[must_use]
+    pub fn of_tool(self, tool: &ToolRef) -> Self {
+        let tool = self.kind.names_the_tool().then(|| tool.clone());
+        Self { tool, ..self }
+    }
+
+    /// The tool that it is confined to.
+    #[must_use]
+    pub fn tool(&self) -> Option<&ToolRef> {
+        self.tool.as_ref()
     }
 
     /// The run that it is confined to.
@@ -171,7 +186,7 @@ impl Strongbox {
             if !self.guards.is_over(&key, record.epoch) {
                 let GuardKey { tenant, credential } = key;
                 let (epoch, kind) = (record.epoch, record.kind.clone());
-                return Ok(Selected { tenant, credential, version, epoch, kind, run: None });
+                return Ok(Selected { tenant, credential, version, epoch, kind, run: None, tool: None });
             }
             // It was rotated since the record was read: the next look finds the newer one. A directory that
             // gives the same again is behind, and is not waited for.

@@ -34,6 +34,7 @@ mod successor;
 mod sync;
 mod vessel;
 mod webhook;
+mod xml;
 
 #[cfg(test)]
 mod fixture;

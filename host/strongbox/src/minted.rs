@@ -13,6 +13,7 @@ use std::time::Instant;
 use keybearer_contract::CredentialId;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
@@ -156,6 +157,7 @@ struct Session {
 
 struct Token {
     run: Option<RunId>,
+    tool: Option<ToolRef>,
     secret: Arc<Secret>,
     epoch: u64,
     minted: Instant,
@@ -181,6 +183,7 @@ impl MintedTokens {
         let fresh = |token: &&Token| {
             token.epoch == selected.epoch()
                 && token.run.as_ref() == selected.run()
+                && token.tool.as_ref() == selected.tool()
                 && now < token.use_until
                 && instant < token.use_deadline
         };
@@ -315,6 +318,7 @@ impl Strongbox {
         let instant = Instant::now();
         let token = Token {
             run: selected.run().cloned(),
+            tool: selected.tool().cloned(),
             secret,
             epoch: selected.epoch(),
             minted: instant,
@@ -334,7 +338,10 @@ impl Strongbox {
         tokens.held.retain(|old| match old.undo {
             // What is to be given back is kept until it has ended by itself.
             Some(_) => instant < old.ends,
-            None => instant < old.use_deadline && (old.epoch != token.epoch || old.run != token.run),
+            None => {
+                instant < old.use_deadline
+                    && ((old.epoch, &old.run, &old.tool) != (token.epoch, &token.run, &token.tool))
+            }
         });
         if tokens.held.len() >= HELD_MAX {
             return Err(KeepRefused::TooMany);

@@ -3,6 +3,7 @@
 use keybearer_contract::Scheme;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::NotCanonical;
 use crate::RecipeRefused;
@@ -109,6 +110,110 @@ impl AwsSecret {
     }
 }
 
+/// A role that the host takes for a call (STS). What goes out is a session's access key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsRole {
+    /// Whose endpoint of STS is asked: `eu-west-1`.
+    pub region: String,
+    /// The role's ARN.
+    pub role_arn: String,
+    /// What the stored value is.
+    #[serde(default)]
+    pub proof: AwsProof,
+    /// What the role's trust policy may demand (`sts:ExternalId`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// The session's policy: it may do no more than this, and no more than the role. In its texts, `{tenant}`, `{tool}` and `{run}`
+    /// stand for the call's; `{run}` is `none` for a call outside of a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<serde_json::Map<String, Value>>,
+    /// Whether the session has the tags `keybearer-tenant`, `keybearer-tool` and, within a run, `keybearer-run`.
+    #[serde(default = "yes")]
+    pub tags: bool,
+    /// For how long the session is good: 900 (AWS's least) to 3600 seconds.
+    #[serde(default = "session_s")]
+    pub duration_s: u64,
+    /// Another endpoint than the region's own. HTTPS only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Target>,
+}
+
+/// What the stored value of a role's recipe is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AwsProof {
+    /// An access key that may take the role (AssumeRole).
+    #[default]
+    AccessKey,
+    /// A JWT of an issuer that the role trusts (AssumeRoleWithWebIdentity). Its own claims say the session's tags.
+    WebIdentity,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn session_s() -> u64 {
+    900
+}
+
+/// AWS's own limit of a session policy in the open, in characters.
+const POLICY_BYTES_MAX: usize = 2_048;
+
+impl AwsRole {
+    /// Where the role is asked for.
+    ///
+    /// # Errors
+    /// [`NotCanonical`] for a region that was not checked.
+    pub fn target(&self) -> Result<Target, NotCanonical> {
+        endpoint(self.endpoint.as_ref(), "sts", &self.region)
+    }
+
+    /// The session's policy for a call, as JSON; none if the recipe has none. What is filled in are names of ours, in which
+    /// no wildcard can stand.
+    #[must_use]
+    pub fn policy_for(&self, tenant: &str, tool: &str, run: &str) -> Option<String> {
+        let fill = |text: &str| text.replace("{tenant}", tenant).replace("{tool}", tool).replace("{run}", run);
+        self.policy.as_ref().map(|policy| filled(&Value::Object(policy.clone()), &fill).to_string())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
+        check_place(self.endpoint.as_ref(), &self.region)?;
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+=,.@-:".contains(&byte);
+        let is_role = self.role_arn.starts_with("arn:") && self.role_arn.contains(":role/");
+        if !is_role || self.role_arn.len() > ID_BYTES_MAX || !self.role_arn.bytes().all(fits) {
+            return Err(RecipeRefused("`role_arn` is the ARN of a role"));
+        }
+        let is_id = |id: &String| (2..=1_224).contains(&id.len()) && id.bytes().all(fits);
+        if !self.external_id.as_ref().is_none_or(is_id) {
+            return Err(RecipeRefused("`external_id` is 2 to 1224 letters, digits and `+=,.@:/-_`"));
+        }
+        if self.proof == AwsProof::WebIdentity && self.external_id.is_some() {
+            return Err(RecipeRefused("`external_id` is for an access key"));
+        }
+        if self.policy_for("", "", "").is_some_and(|policy| policy.len() > POLICY_BYTES_MAX) {
+            return Err(RecipeRefused("`policy` is up to 2048 bytes of JSON"));
+        }
+        if !(900..=3_600).contains(&self.duration_s) {
+            return Err(RecipeRefused("`duration_s` is 900 to 3600"));
+        }
+        Ok(())
+    }
+}
+
+/// A value with every text in it filled in; names of members stay.
+fn filled(value: &Value, fill: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(fill(text)),
+        Value::Array(items) => items.iter().map(|item| filled(item, fill)).collect(),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(name, member)| (name.clone(), filled(member, fill))).collect())
+        }
+        plain => plain.clone(),
+    }
+}
+
 /// Region and name in `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME-XXXXXX`.
 fn name_in(arn: &str) -> Option<(&str, &str)> {
     let parts: Vec<&str> = arn.split(':').collect();
@@ -201,6 +306,35 @@ mod tests {
             {
                 assert!(!kind.is_fetched_from(other), "{id} {other}");
             }
+        }
+    }
+
+    // If it failed, a session would be good for more than the call that it was minted for.
+    #[test]
+    fn a_sessions_policy_is_filled_in_for_its_call() {
+        let role = |more: serde_json::Value| {
+            let mut kind =
+                json!({"kind": "aws_role", "region": "eu-west-1", "role_arn": "arn:aws:iam::123456789012:role/reader"});
+            more.as_object().into_iter().flatten().for_each(|(name, value)| kind[name] = value.clone());
+            serde_json::from_value::<CredentialKind>(kind).map_err(|error| error.to_string())
+        };
+        let resource = "arn:aws:s3:::reports/{tenant}/{tool}/{run}/*";
+        let policy = json!({"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": [resource]}]});
+        let Ok(CredentialKind::AwsRole(recipe)) = role(json!({"policy": policy})) else { panic!("a role") };
+        assert_eq!(recipe.check(), Ok(()));
+        let filled = recipe.policy_for("tnt_a", "reports.read", "none").expect("a policy");
+        assert!(filled.contains("arn:aws:s3:::reports/tnt_a/reports.read/none/*"), "{filled}");
+        for bad in [
+            json!({"role_arn": "arn:aws:iam::123456789012:user/x"}),
+            json!({"role_arn": "arn:aws:iam::123456789012:role/x&Action=x"}),
+            json!({"policy": {"Statement": "x".repeat(2_048)}}),
+            json!({"duration_s": 899}),
+            json!({"duration_s": 43_200}),
+            json!({"external_id": "a b"}),
+            json!({"external_id": "ab", "proof": "web_identity"}),
+            json!({"region": "a.b"}),
+        ] {
+            assert!(role(bad.clone()).is_ok_and(|kind| kind.check().is_err()), "{bad}");
         }
     }
 

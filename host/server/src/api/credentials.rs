@@ -33,7 +33,7 @@ pub(crate) struct StoreBody {
     /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`; or a recipe:
     /// `oauth_client_credentials`, `oauth_refresh_token` with `token_url`, `client_id`, `scope`; `oauth_token_exchange`,
     /// `oauth_jwt_bearer` with these under `client`; `vault_kv` with `server`, `mount`, `path`, `field`;
-    /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`.
+    /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`; `aws_role` with `region`, `role_arn`.
     #[schema(value_type = Object)]
     kind: CredentialKind,
     /// Who answers for it.

@@ -276,6 +276,11 @@ impl Strongbox {
         }
         for token in self.minted.all(&guard_key(record)) {
             values.push(Zeroizing::new(token.expose().to_vec()));
+            let keys = accept::aws_keys(token.expose()).filter(|_| record.kind.yields() == Yields::AwsKeys);
+            if let Some(keys) = keys {
+                let parts = [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten();
+                values.extend(parts.map(|part| Zeroizing::new(part.to_vec())));
+            }
             let parts = accept::user_and_password(token.expose()).filter(|_| record.kind.yields() == Yields::Basic);
             if let Some((_, password)) = parts.filter(|(_, password)| password.len() >= accept::VALUE_BYTES_MIN) {
                 values.push(Zeroizing::new(password.to_vec()));
