@@ -124,24 +124,8 @@ pub enum Auth {
         region: String,
         /// The service's signing name.
         service: &'static str,
-        /// What signs.
-        keys: AwsKeys,
-    },
-}
-
-/// An access key of AWS, in one piece or in three.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AwsKeys {
-    /// Id, secret and perhaps a session token, on lines of their own.
-    Lines(Ingredient),
-    /// Each by itself, as an answer held it.
-    Parts {
-        /// The access key's id.
-        id: Ingredient,
-        /// Its secret.
-        secret: Ingredient,
-        /// The session's token.
-        token: Ingredient,
+        /// The access key: id, secret and perhaps a session token, on lines of their own.
+        keys: Box<Ingredient>,
     },
 }
 

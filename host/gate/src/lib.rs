@@ -54,7 +54,6 @@ pub use exchange::AnswerShape;
 pub use exchange::Assertion;
 pub use exchange::At;
 pub use exchange::Auth;
-pub use exchange::AwsKeys;
 pub use exchange::Carried;
 pub use exchange::Exchange;
 pub use exchange::ExchangeBody;

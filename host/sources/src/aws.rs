@@ -2,7 +2,6 @@
 
 use keybearer_contract::Method;
 use keybearer_gate::Auth;
-use keybearer_gate::AwsKeys;
 use keybearer_gate::AwsProof;
 use keybearer_gate::AwsRole;
 use keybearer_gate::AwsSecret;
@@ -41,7 +40,7 @@ pub(crate) async fn secret(recipe: &AwsSecret, way: &mut Way<'_, impl Transport>
         ("SecretId", Field::Text(recipe.secret_id.clone())),
         ("VersionStage", Field::Text(recipe.version_stage.clone())),
     ];
-    let keys = AwsKeys::Lines(Ingredient::Stored);
+    let keys = Box::new(Ingredient::Stored);
     let mut exchange = Exchange::new(Method::Post, recipe.target()?)
         .auth(Auth::Sigv4 { region: recipe.region.clone(), service: "secretsmanager", keys })
         .header("content-type", "application/x-amz-json-1.1")
@@ -96,7 +95,7 @@ pub(crate) async fn role(recipe: &AwsRole, way: &mut Way<'_, impl Transport>) ->
     let run = way.run().map(ToString::to_string);
     let (action, auth, root) = match recipe.proof {
         AwsProof::AccessKey => {
-            let keys = AwsKeys::Lines(Ingredient::Stored);
+            let keys = Box::new(Ingredient::Stored);
             let auth = Auth::Sigv4 { region: recipe.region.clone(), service: "sts", keys };
             ("AssumeRole", auth, ["AssumeRoleResponse", "AssumeRoleResult"])
         }

@@ -9,7 +9,6 @@ use http::header;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Assertion;
 use keybearer_gate::Auth;
-use keybearer_gate::AwsKeys;
 use keybearer_gate::Carried;
 use keybearer_gate::ExchangeBody;
 use keybearer_gate::Field;
@@ -87,13 +86,7 @@ pub(crate) fn signing<'secret>(
     vessel: &'secret Vessel,
 ) -> Result<Option<(Scope<'secret>, accept::AwsKeys<'secret>)>, PlaceRefused> {
     let Auth::Sigv4 { region, service, keys } = &carried.auth else { return Ok(None) };
-    let open = |ingredient: &Ingredient| value_of(ingredient, stored, vessel).ok_or(PlaceRefused::WrongKind);
-    let keys = match keys {
-        AwsKeys::Lines(lines) => accept::aws_keys(open(lines)?).ok_or(PlaceRefused::WrongKind)?,
-        AwsKeys::Parts { id, secret, token } => {
-            accept::AwsKeys { id: open(id)?, secret: open(secret)?, token: Some(open(token)?) }
-        }
-    };
+    let keys = value_of(keys, stored, vessel).and_then(accept::aws_keys).ok_or(PlaceRefused::WrongKind)?;
     Ok(Some((Scope { region, service }, keys)))
 }
 
