@@ -214,7 +214,7 @@ fn filled(value: &Value, fill: &impl Fn(&str) -> String) -> Value {
     }
 }
 
-/// Region and name in `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME-XXXXXX`.
+/// Region and name in `arn:PARTITION:secretsmanager:REGION:ACCOUNT:secret:NAME-a1B2c3`.
 fn name_in(arn: &str) -> Option<(&str, &str)> {
     let parts: Vec<&str> = arn.split(':').collect();
     let ["arn", _, "secretsmanager", region, _, "secret", full] = parts[..] else { return None };
