@@ -120,6 +120,12 @@ rows! {
     POST "/v1/principals/restore" restore_principal TOKENS, Nothing => 204 204;
     POST "/v1/tokens/{id}/revoke" revoke_token TOKENS, Token => 200 404;
     POST "/v1/credentials/{id}/revoke" revoke_credential CREDENTIALS, Credential => 200 404;
+    PUT "/v1/notices" set_notices CREDENTIALS, Nothing => 200 200;
+    GET "/v1/notices" get_notices CREDENTIALS, Nothing => 200 200;
+    POST "/v1/notices/test" test_notices CREDENTIALS, Nothing => 204 204;
+    DELETE "/v1/notices" remove_notices CREDENTIALS, Nothing => 204 204;
+    GET "/v1/inventory" inventory AUDIT, Nothing => 200 200;
+    GET "/v1/inventory/all" inventory_of_all Operator, Nothing => 200 401;
     POST "/v1/hooks" make_hook CREDENTIALS, Nothing => 201 201;
     GET "/v1/hooks" list_hooks CREDENTIALS, Nothing => 200 200;
     POST "/v1/hooks/{id}/events" receive_event Signed, Hook => 200 401;
@@ -146,6 +152,7 @@ rows! {
     POST "/v1/packages/{digest}/withdraw" withdraw_package Operator, Package => 200 401;
     GET "/v1/shared-values" list_shared_values Operator, Nothing => 200 401;
     POST "/v1/master-key/rotate" rotate_master_key Operator, Nothing => 204 401;
+    DELETE "/v1/tenants/{id}" offboard_tenant Operator, Tenant => 200 401;
 }
 
 /// What anybody who reaches the listener may ask. May get shorter; a name that is added here is a decision
@@ -369,6 +376,7 @@ impl Stage {
             "issue_token" | "issue_tenant_token" => json!({"label": "x", "scopes": ["call"], "life_s": 60}),
             "open_run" => json!({"agent": "matrix"}),
             "resume_run" => self.checkpoint.clone(),
+            "set_notices" => json!({"url": "https://notices.test/"}),
             "make_hook" => json!({"label": "another", "heartbeat_s": 60}),
             "receive_event" => json!({"type": "ping"}),
             "open_incident" => json!({"credential": self.ids[&Subject::Credential], "note": "a row"}),

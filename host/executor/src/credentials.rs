@@ -126,13 +126,27 @@ impl Executor {
         overlap: Option<Overlap>,
         kind: ActKind,
     ) -> Result<EpochRaised, Problem> {
+        self.put_version_by(context.principal(), record, version, overlap, kind).await
+    }
+
+    /// As [`Self::put_version`], by a principal that needs no context: the host itself.
+    pub(crate) async fn put_version_by(
+        &self,
+        principal: &PrincipalLabel,
+        record: &CredentialRecord,
+        version: VersionRecord,
+        overlap: Option<Overlap>,
+        kind: ActKind,
+    ) -> Result<EpochRaised, Problem> {
         let (number, epoch, id) = (version.version, record.epoch + 1, record.id.clone());
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
+        let (store, tenant, subject) = (Arc::clone(&self.store), record.tenant.clone(), id.clone());
         crate::blocking(move || store.add_version_beside(&tenant, &subject, version, epoch, overlap)).await?;
         self.overlap_added.notify_one();
-        self.strongbox.barrier_rotate(context.tenant(), &id, epoch).await;
-        self.undo_minted(context.tenant(), &id, epoch).await;
-        self.record_act(context, kind, &id, (Some(number), epoch)).await?;
+        self.strongbox.barrier_rotate(&record.tenant, &id, epoch).await;
+        self.undo_minted(&record.tenant, &id, epoch).await;
+        let act = crate::act::within(&record.tenant, principal.clone(), kind, id.as_str());
+        let (version, commit) = (Some(number), Some(self.store.commits()));
+        self.record(Act { version, epoch: Some(epoch), commit, ..act }).await?;
         let overlap_until = overlap.map(|overlap| overlap.until);
         Ok(EpochRaised { id, version: Some(number), epoch, overlap_until })
     }

@@ -194,6 +194,7 @@ impl Shared {
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
+        self.executor.uses.note_dispatch(&cleared, UnixMillis::now());
         let (under_way, rider) = self.held.begin(cleared.attach().and_then(|attach| attach.grant.clone()));
         let used = selected.clone().map(|selected| Used { selected, at: std::time::Instant::now() });
         let armed = match self.arm(cleared, intent, selected, rider) {

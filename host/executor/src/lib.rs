@@ -18,8 +18,11 @@ mod holders;
 mod hooks;
 mod idempotency;
 mod incidents;
+mod inventory;
 mod mint;
+mod notices;
 mod notify;
+mod offboarding;
 mod onboarding;
 mod open;
 mod orphans;
@@ -27,12 +30,14 @@ mod overlaps;
 mod packages;
 mod renewal;
 mod revocation;
+mod rotation;
 mod rows;
 mod runs;
 mod schemas;
 mod succession;
 mod tenants;
 mod tokens;
+mod uses;
 mod views;
 mod watches;
 
@@ -80,14 +85,23 @@ pub use incidents::IncidentView;
 pub use incidents::NewIncident;
 pub use incidents::VersionUse;
 pub use incidents::WhoUse;
+pub use inventory::Configured;
+pub use inventory::Finding;
+pub use inventory::FindingKind;
+pub use inventory::Identity;
+pub use inventory::IdentityKind;
 pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
 pub use keybearer_egress::at_once;
 pub use keybearer_ledger::Durability;
 pub use keybearer_store::Rollback;
 pub use keybearer_store::RunBounds;
+pub use notices::NewNotices;
+pub use notices::NoticesView;
 pub use notify::NewNotifyTarget;
 pub use notify::NotifyView;
+pub use offboarding::Offboarded;
+pub use offboarding::Residue;
 pub use onboarding::NewRotation;
 pub use onboarding::NewTerms;
 pub use open::ExecutorConfig;
@@ -145,6 +159,11 @@ pub struct Executor {
     pub(crate) live: runs::LiveRuns,
     pub(crate) holders: Arc<holders::Holders>,
     pub(crate) rows: rows::Rows,
+    /// Everything that it keeps lives here.
+    pub(crate) folder: std::path::PathBuf,
+    pub(crate) notices: notices::Notices,
+    /// When everything was used last.
+    pub(crate) uses: uses::Uses,
     running: TaskTracker,
     stopping: AtomicBool,
     /// Cancelled when a stop has waited long enough: what still runs is cut off, and recorded so.
@@ -180,6 +199,7 @@ impl Executor {
         if self.store.is_principal_revoked(context.tenant(), context.principal().as_str()) {
             return Err(Unauthenticated);
         }
+        self.uses.note_principal(context.tenant(), context.principal().as_str(), UnixMillis::now());
         Ok(context)
     }
 
@@ -221,9 +241,15 @@ impl Executor {
     pub async fn upkeep(self: Arc<Self>) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut minute = std::time::Instant::now();
         while !self.stopping.load(Ordering::Acquire) {
             seconds.tick().await;
             self.look_at_watches();
+            if minute.elapsed() >= Duration::from_secs(60) {
+                minute = std::time::Instant::now();
+                self.carry_out_rotations().await;
+                self.keep_uses().await;
+            }
         }
     }
 
@@ -239,6 +265,7 @@ impl Executor {
                 tracing::error!("calls that were cut off have no outcome yet: the next start lists them");
             }
         }
+        self.keep_uses().await;
         if self.record(act::of_host(ActKind::ServerStopped, "keybearer")).await.is_err() {
             tracing::error!("the stop could not be recorded");
         }

@@ -68,7 +68,11 @@ impl Executor {
             MintFault::Host => crate::dispatch::HOST_NOT_SENT.into(),
             // What the source said is in the ledger, not in the guest's ear: the guest's own request was not sent.
             _ => upstream(UpstreamReason::Unreachable, Delivery::NotSent).into(),
-        })
+        })?;
+        if let Some(life) = self.strongbox.minted_life(&facts.tenant, selected.credential()) {
+            self.uses.note_minted(&facts.tenant, selected.credential(), life.as_secs(), UnixMillis::now());
+        }
+        Ok(())
     }
 }
 

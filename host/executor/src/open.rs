@@ -41,9 +41,11 @@ use crate::RunLimits;
 use crate::act;
 use crate::catalogue::Catalogue;
 use crate::counters::Counting;
+use crate::notices::Notices;
 use crate::rows::RowCeilings;
 use crate::rows::Rows;
 use crate::runs::LiveRuns;
+use crate::uses::Uses;
 use crate::watches::Watches;
 
 /// How an executor is set up.
@@ -213,6 +215,7 @@ impl Executor {
             wait: QUEUE_WAIT,
         });
         let cut_off = CancellationToken::new();
+        let uses = Uses::load(store.uses()?);
         let executor = Arc::new(Self {
             catalogue: Catalogue::new(Arc::clone(&store), Arc::clone(&sandbox), config.signers.revoked.clone()),
             store,
@@ -232,6 +235,9 @@ impl Executor {
             overlap_added: Arc::default(),
             tenant_defaults: config.tenant_defaults,
             rows: Rows::new(config.rows),
+            folder: config.folder,
+            notices: Notices::default(),
+            uses,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
             run_limits: config.runs,
@@ -285,7 +291,9 @@ fn check_keys(store: &Store, strongbox: &Strongbox) -> Result<(), OpenRefused> {
 fn check_epochs(store: &Store, recovery: &Recovery) -> Result<(), OpenRefused> {
     let stored: std::collections::HashMap<_, _> =
         store.epochs()?.into_iter().map(|row| ((row.tenant, row.credential), row.epoch)).collect();
-    for (key, recorded) in &recovery.epochs {
+    // A tenant that left took its credentials along; that it left is counted among the commits.
+    let removed = store.removed_tenants()?;
+    for (key, recorded) in recovery.epochs.iter().filter(|(key, _)| !removed.contains(&key.0)) {
         let epoch = stored.get(key).copied().unwrap_or(0);
         if epoch < *recorded {
             let credential = key.1.to_string();

@@ -10,9 +10,11 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::Problem;
 use keybearer_contract::RunId;
+use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Facts;
+use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::VersionRecord;
@@ -44,7 +46,8 @@ impl Executor {
     /// [`Code::CredentialRefused`] with a sentence that says so, if the token was used before or has ended;
     /// [`Code::Conflict`] for a kind that knows no wrapping; [`Code::UpstreamFailed`] if the source cannot be asked.
     pub async fn unwrap_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<EpochRaised, Problem> {
-        let (record, selected, facts) = self.to_succeed(context, id)?;
+        context.require(Scope::Credentials)?;
+        let (record, selected, facts) = self.to_succeed(context.tenant(), id, context.principal())?;
         let wanted = wanted(&facts, &record, &selected);
         let successor = keybearer_sources::unwrap(wanted, &self.strongbox, &Way(self)).await.ok_or_else(|| {
             Problem::new(Code::Conflict, "only the secret of an AppRole can be stored as a wrapping token")
@@ -53,7 +56,7 @@ impl Executor {
             MintFault::Refused(_) => Problem::new(Code::CredentialRefused, USED),
             fault => unavailable(&fault),
         })?;
-        let raised = self.succeed(context, &record, &selected, &successor).await?;
+        let raised = self.succeed(context.principal(), &record, &selected, &successor).await?;
         self.destroy_version(context, id, selected.version()).await?;
         Ok(raised)
     }
@@ -68,17 +71,31 @@ impl Executor {
         context: &TenantContext,
         id: &CredentialId,
     ) -> Result<RotatedAtSource, Problem> {
-        let (record, selected, facts) = self.to_succeed(context, id)?;
-        let wanted_now = wanted(&facts, &record, &selected);
-        let successor = keybearer_sources::renew(wanted_now, &self.strongbox, &Way(self)).await.ok_or_else(|| {
+        context.require(Scope::Credentials)?;
+        let rotated = self.rotate_at_source_by(context.tenant(), id, context.principal()).await?;
+        rotated.ok_or_else(|| {
             Problem::new(Code::Conflict, "its source makes no new value for it: rotate it with a value of your own")
-        })?;
+        })
+    }
+
+    /// As [`Self::rotate_at_source`], whoever asks; none for a kind whose source is not asked for a value.
+    pub(crate) async fn rotate_at_source_by(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        by: &PrincipalLabel,
+    ) -> Result<Option<RotatedAtSource>, Problem> {
+        let (record, selected, facts) = self.to_succeed(tenant, id, by)?;
+        let wanted_now = wanted(&facts, &record, &selected);
+        let Some(successor) = keybearer_sources::renew(wanted_now, &self.strongbox, &Way(self)).await else {
+            return Ok(None);
+        };
         let successor = successor.map_err(|fault| match fault {
             MintFault::Refused(refused) => Problem::new(Code::CredentialRefused, refused.to_string()),
             fault => unavailable(&fault),
         })?;
-        let raised = self.succeed(context, &record, &selected, &successor).await?;
-        let (record, selected, facts) = self.to_succeed(context, id)?;
+        let raised = self.succeed(by, &record, &selected, &successor).await?;
+        let (record, selected, facts) = self.to_succeed(tenant, id, by)?;
         let retired = match &successor.retires {
             None => Ok(()),
             Some(old) => {
@@ -90,21 +107,21 @@ impl Executor {
             tracing::warn!(tenant = %record.tenant, credential = %id, %fault, "the source still takes the value before");
         }
         let EpochRaised { id, version, epoch, .. } = raised;
-        Ok(RotatedAtSource { id, version, epoch, previous_destroyed: retired.is_ok() })
+        Ok(Some(RotatedAtSource { id, version, epoch, previous_destroyed: retired.is_ok() }))
     }
 
     fn to_succeed(
         &self,
-        context: &TenantContext,
+        tenant: &TenantId,
         id: &CredentialId,
+        by: &PrincipalLabel,
     ) -> Result<(Arc<CredentialRecord>, Selected, Facts), Problem> {
-        context.require(Scope::Credentials)?;
-        let record = self.find_active(context.tenant(), id)?;
-        let selected = self.strongbox.select(context.tenant(), id, UnixMillis::now());
+        let record = self.find_active(tenant, id)?;
+        let selected = self.strongbox.select(tenant, id, UnixMillis::now());
         let selected = selected.map_err(|_| Problem::new(Code::Conflict, "it has no version that is in force"))?;
         let facts = Facts {
-            tenant: context.tenant().clone(),
-            principal: context.principal().clone(),
+            tenant: tenant.clone(),
+            principal: by.clone(),
             run: RunId::random(),
             call: CallId::random(),
             tool: TOOL.parse().expect("a package and a tool"),
@@ -115,7 +132,7 @@ impl Executor {
 
     async fn succeed(
         &self,
-        context: &TenantContext,
+        by: &PrincipalLabel,
         record: &CredentialRecord,
         selected: &Selected,
         successor: &Successor,
@@ -132,7 +149,7 @@ impl Executor {
             created: UnixMillis::now(),
             state: VersionState::Current,
         };
-        self.put_version(context, record, version, None, ActKind::CredentialRotated).await
+        self.put_version_by(by, record, version, None, ActKind::CredentialRotated).await
     }
 }
 

@@ -224,6 +224,12 @@ impl CredentialKind {
         }
     }
 
+    /// Whether what is stored is a refresh token (RFC 6749 §1.5).
+    #[must_use]
+    pub fn holds_refresh_token(&self) -> bool {
+        matches!(self, Self::OauthRefreshToken(_))
+    }
+
     /// Whether this kind of credential fits that placement.
     #[must_use]
     pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {

@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::ChainHash;
 use crate::Checkpoint;
 use crate::PublicKey;
+use crate::Purpose;
 use crate::RunFacts;
 use crate::RunOutcome;
 
@@ -266,18 +267,6 @@ pub struct DispatchFacts {
     pub epoch: Option<u64>,
 }
 
-/// On whose behalf a request leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Purpose {
-    /// The guest asked for it.
-    Guest,
-    /// The host asks a source for a value.
-    Mint,
-    /// The host gives a minted value back to its issuer.
-    GiveBack,
-}
-
 /// How a dispatch ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DispatchOutcome {
@@ -398,6 +387,7 @@ pub enum ActKind {
     TenantChanged,
     TenantSuspended,
     TenantResumed,
+    TenantOffboarded,
     TokenIssued,
     TokenRevoked,
     CredentialStored,
@@ -409,6 +399,9 @@ pub enum ActKind {
     /// Its account must authorize it again.
     CredentialLapsed,
     CredentialTermsChanged,
+    RotationAsked,
+    NoticesSet,
+    NoticesRemoved,
     CredentialRefused,
     VersionDestroyed,
     CredentialInvalidated,

@@ -10,7 +10,9 @@ mod grant;
 mod hook;
 mod incident;
 mod init;
+mod inventory;
 mod ledger;
+mod notices;
 mod operator;
 mod output;
 mod progress;
@@ -99,6 +101,11 @@ enum Command {
     /// Hooks: where sources outside say that something changed (tenant)
     #[command(subcommand)]
     Hook(hook::Hook),
+    /// Where the tenant is told what needs its attention (tenant)
+    #[command(subcommand)]
+    Notices(notices::Notices),
+    /// Who acts here that is no person, when it was used and rotated last, what should be looked at (tenant)
+    Inventory(inventory::Inventory),
     /// Packages of tools: write, build, check, pack, sign; publish and list
     #[command(subcommand)]
     Tool(Box<tool::Tool>),
@@ -162,6 +169,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Credential(credential) => on_runtime(credential.run(&global, &output))?,
         Command::Grant(grant) => on_runtime(grant.run(&global, &output))?,
         Command::Hook(hook) => on_runtime(hook.run(&global, &output))?,
+        Command::Notices(notices) => on_runtime(notices.run(&global, &output))?,
+        Command::Inventory(inventory) => on_runtime(inventory.run(&global, &output))?,
         Command::Tool(tool) => return on_runtime(tool.run(&global, &output)),
         Command::Incident(incident) => on_runtime(incident.run(&global, &output))?,
         Command::Operator(operator) => on_runtime(operator.run(&global, &output))?,

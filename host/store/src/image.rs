@@ -18,6 +18,7 @@ use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Grant;
 use keybearer_gate::HookRecord;
+use keybearer_gate::NoticeRecord;
 use keybearer_gate::RunRecord;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantRecord;
@@ -57,6 +58,7 @@ pub(crate) struct TenantImage {
     pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
     pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
     pub(crate) revoked_principals: HashSet<String>,
+    pub(crate) notice: Option<Arc<NoticeRecord>>,
 }
 
 /// The operator's catalogue.
@@ -95,6 +97,7 @@ impl Image {
             grants: HashMap::new(),
             runs: HashMap::new(),
             revoked_principals: HashSet::new(),
+            notice: None,
         };
         self.tenants.insert(record.id.clone(), tenant);
     }
@@ -203,6 +206,12 @@ impl Image {
             if image.tenants.contains_key(&hook.tenant) {
                 image.hooks.insert(hook.id.clone(), Arc::new(hook));
             }
+            Ok(())
+        })?;
+        each(connection, "SELECT record FROM notices", |row| {
+            let notice: NoticeRecord = record(row, "notices")?;
+            let tenant = image.tenants.get_mut(&notice.tenant).ok_or_else(|| stray("notices"))?;
+            tenant.notice = Some(Arc::new(notice));
             Ok(())
         })?;
         image.load_credentials(connection)?;

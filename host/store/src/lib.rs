@@ -17,14 +17,17 @@ mod hooks;
 mod idempotency;
 mod image;
 mod incidents;
+mod notices;
 mod orphans;
 mod packages;
+mod removal;
 mod revocations;
 mod runs;
 mod schema;
 mod store;
 mod tenants;
 mod tokens;
+mod uses;
 
 #[cfg(test)]
 mod tests;
@@ -45,3 +48,4 @@ pub use revocations::Named;
 pub use runs::RunBounds;
 pub use store::Store;
 pub use tenants::TenantLimits;
+pub use uses::UseRow;

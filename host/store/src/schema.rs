@@ -152,6 +152,21 @@ const MIGRATIONS: &[&str] = &[
         record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    -- When things were used last; what the record holds is the executor's to say.
+    CREATE TABLE uses (
+        tenant  TEXT NOT NULL REFERENCES tenants (tenant),
+        subject TEXT NOT NULL,
+        record  TEXT NOT NULL,
+        PRIMARY KEY (tenant, subject)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Where a tenant wants its notices.
+    CREATE TABLE notices (
+        tenant TEXT PRIMARY KEY REFERENCES tenants (tenant),
+        record TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"#,
 ];
 
 /// The schema that this build writes.

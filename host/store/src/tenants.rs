@@ -7,9 +7,6 @@ use std::sync::Arc;
 use keybearer_contract::Limits;
 use keybearer_contract::TenantId;
 use keybearer_contract::TenantName;
-use keybearer_contract::UnixMillis;
-use keybearer_gate::CredentialRecord;
-use keybearer_gate::CredentialState;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantRecord;
 use keybearer_gate::TenantState;
@@ -18,7 +15,6 @@ use rusqlite::params;
 use crate::Store;
 use crate::StoreError;
 use crate::store::to_json;
-use crate::store::to_sql;
 
 /// What a tenant's calls may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,45 +93,6 @@ impl Store {
                 record
             },
         )
-    }
-
-    /// Removes a tenant: its tokens, runs, grants, idempotency records, every value and the data key are
-    /// gone. The rows of its credentials stay, without values, for their epochs.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub fn remove_tenant(&self, id: &TenantId, at: UnixMillis) -> Result<(), StoreError> {
-        self.commit(
-            |transaction| {
-                let credentials: Vec<Arc<CredentialRecord>> = {
-                    let image = self.image();
-                    let tenant = image.tenant(id).ok_or(StoreError::NotFound)?;
-                    tenant.credentials.values().cloned().collect()
-                };
-                for table in
-                    ["grants", "idempotency", "incidents", "orphans", "revocations", "runs", "tokens", "versions"]
-                {
-                    transaction.execute(&format!("DELETE FROM {table} WHERE tenant = ?1"), [id.as_str()])?;
-                }
-                for credential in credentials {
-                    let mut record = CredentialRecord::clone(&credential);
-                    record.state = CredentialState::Revoked;
-                    record.versions.clear();
-                    transaction.execute(
-                        "UPDATE credentials SET record = ?3 WHERE tenant = ?1 AND id = ?2",
-                        params![id.as_str(), record.id.as_str(), to_json(&record)],
-                    )?;
-                }
-                transaction.execute(
-                    "UPDATE tenants SET removed = ?2, data_key = x'' WHERE tenant = ?1",
-                    params![id.as_str(), to_sql(at.0)?],
-                )?;
-                Ok(())
-            },
-            |image, ()| image.remove_tenant(id),
-        )?;
-        self.forget_freed();
-        Ok(())
     }
 
     /// The tenant of this name.

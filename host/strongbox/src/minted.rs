@@ -401,6 +401,14 @@ impl Strongbox {
         }
     }
 
+    /// The longest life of what was minted with a credential and is still held.
+    #[must_use]
+    pub fn minted_life(&self, tenant: &TenantId, credential: &CredentialId) -> Option<Duration> {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        let minted = self.minted.0.lock();
+        minted.get(&key)?.held.iter().map(|token| token.ends.saturating_duration_since(token.minted)).max()
+    }
+
     /// Ends what was minted with a credential at an epoch below this one: part of the act that raised it, which
     /// gives back what is returned before it is acknowledged.
     pub fn end_minted(&self, tenant: &TenantId, credential: &CredentialId, epoch: u64) -> Vec<Undo> {

@@ -20,6 +20,8 @@ use crate::api::health;
 use crate::api::hooks;
 use crate::api::incidents;
 use crate::api::input::Input;
+use crate::api::inventory;
+use crate::api::notices;
 use crate::api::openapi;
 use crate::api::openapi::Body;
 use crate::api::openapi::Shape;
@@ -194,6 +196,18 @@ routes! {
         tenant!(hooks::remove), CREDENTIALS, &[], NO_BODY => 204 NO_BODY;
     POST "/v1/hooks/{id}/events" receive_event "Takes an event that the hook's secret signed (Standard Webhooks): what it names is fetched anew. Answers when no request carries the old value any more.",
         signed!(hooks::receive), None, &[], Body::Document => 200 one::<executor::Invalidated>();
+    PUT "/v1/notices" set_notices "Sets where the tenant wants its notices, by HTTPS. The secret that signs them is shown this once.",
+        tenant!(notices::set), CREDENTIALS, &[], one::<executor::NewNotices>() => 200 one::<notices::SetBody>();
+    GET "/v1/notices" get_notices "Shows where the tenant wants its notices.",
+        tenant!(notices::get), CREDENTIALS, &[], NO_BODY => 200 one::<executor::NoticesView>();
+    POST "/v1/notices/test" test_notices "Sends a notice that says nothing, to see whether it arrives.",
+        tenant!(notices::test), CREDENTIALS, &[], NO_BODY => 204 NO_BODY;
+    DELETE "/v1/notices" remove_notices "Sends the tenant no more notices.",
+        tenant!(notices::remove), CREDENTIALS, &[], NO_BODY => 204 NO_BODY;
+    GET "/v1/inventory" inventory "Lists every identity that is no person's: who answers for it, its last use and rotation, what should be looked at.",
+        tenant!(inventory::of_tenant), AUDIT, &[], NO_BODY => 200 many::<executor::Identity>();
+    GET "/v1/inventory/all" inventory_of_all "Lists the identities of every tenant, with those that the configuration lets in and values that are stored more than once.",
+        operator!(inventory::of_all), None, &[], NO_BODY => 200 many::<executor::Identity>();
     POST "/v1/tenants" create_tenant "Makes a tenant.",
         operator!(tenants::create), None, &[], one::<executor::NewTenant>() => 201 one::<executor::TenantView>();
     GET "/v1/tenants" list_tenants "Lists the tenants.",
@@ -202,6 +216,8 @@ routes! {
         operator!(tenants::suspend), None, &[], NO_BODY => 200 one::<executor::Revoked>();
     POST "/v1/tenants/{id}/activate" activate_tenant "Makes a suspended tenant active again.",
         operator!(tenants::activate), None, &[], NO_BODY => 200 one::<executor::TenantView>();
+    DELETE "/v1/tenants/{id}" offboard_tenant "Ends a tenant for good: stops it, gives back what was minted for it, destroys what is stored, and searches for what is left.",
+        operator!(tenants::offboard), None, &[], NO_BODY => 200 one::<executor::Offboarded>();
     POST "/v1/tenants/{id}/tokens" issue_tenant_token "Issues a tenant's API token. It is shown this once.",
         operator!(tenants::issue_token), None, &[], one::<executor::NewToken>() => 201 one::<tokens::IssuedBody>();
     POST "/v1/packages" publish_package "Publishes a signed package.",

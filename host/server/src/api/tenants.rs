@@ -30,6 +30,12 @@ pub(crate) async fn suspend(app: Arc<App>, operator: OperatorContext, input: Inp
     Reply::ok(&app.executor.suspend_tenant(&operator, &id).await?)
 }
 
+/// DELETE /v1/tenants/{id}
+pub(crate) async fn offboard(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
+    let id: TenantId = input.parameter(0)?;
+    Reply::ok(&app.executor.offboard_tenant(&operator, &id).await?)
+}
+
 /// POST /v1/tenants/{id}/activate
 pub(crate) async fn activate(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
     let id: TenantId = input.parameter(0)?;

@@ -80,8 +80,20 @@ fn pretty(value: &Value) -> String {
 }
 
 /// Fields that hold milliseconds since 1970.
-const TIMES: &[&str] =
-    &["created", "expires", "issued", "revoked", "published", "withdrawn", "opened", "closed", "contained"];
+const TIMES: &[&str] = &[
+    "created",
+    "expires",
+    "issued",
+    "revoked",
+    "published",
+    "withdrawn",
+    "opened",
+    "closed",
+    "contained",
+    "last_use",
+    "last_rotation",
+    "rotation_due",
+];
 
 /// A value in a table by its field's name: times as people read them.
 fn named_cell(name: &str, value: &Value) -> String {

@@ -27,6 +27,11 @@ pub(crate) enum Tenant {
         /// Its name or id
         tenant: String,
     },
+    /// End a tenant for good: stop it, destroy what is stored of it, search for what is left
+    Offboard {
+        /// Its name or id
+        tenant: String,
+    },
     /// Make a suspended tenant active again
     Activate {
         /// Its name or id
@@ -49,6 +54,11 @@ impl Tenant {
             Self::Suspend { tenant } => {
                 let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;
                 output.show(&client.act(&format!("/v1/tenants/{id}/suspend")).await?, &[]);
+                return Ok(());
+            }
+            Self::Offboard { tenant } => {
+                let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;
+                output.show(&client.delete(&format!("/v1/tenants/{id}")).await?, &[]);
                 return Ok(());
             }
             Self::Activate { tenant } => {

@@ -162,7 +162,7 @@ fn names_are_unique_where_they_must_be() {
 }
 
 #[test]
-fn a_removed_tenant_leaves_its_name_and_its_epochs_and_nothing_that_opens() {
+fn r10_a_removed_tenant_leaves_its_id_and_nothing_else() {
     let place = Place::new();
     let store = place.open();
     let record = tenant_record("acme");
@@ -171,14 +171,22 @@ fn a_removed_tenant_leaves_its_name_and_its_epochs_and_nothing_that_opens() {
     let credential = store.insert_credential(credential(&acme, "stripe")).expect("stored");
     store.put_grant(grant(&acme, &credential.id)).expect("granted");
     let token = store.insert_token(token(&acme)).expect("stored");
-    store.remove_tenant(&acme, UnixMillis(9)).expect("removed");
+    let sealed_bytes = store.sealed_of(&acme).expect("read");
+    let removed = store.remove_tenant(&acme, UnixMillis(9)).expect("removed");
+    assert_eq!((removed["credentials"], removed["grants"], removed["tokens"]), (1, 1, 1));
 
     let look = |store: &Store| {
         assert!(store.tenant(&acme).is_none() && store.data_key(&acme).is_none());
         assert!(store.token(&token.id).is_none() && store.credential(&acme, &credential.id).is_none());
-        assert_eq!(store.epochs().expect("read").len(), 1);
+        assert!(store.epochs().expect("read").is_empty() && store.removed_tenants().expect("read").contains(&acme));
+        assert_eq!(store.rows_of(&acme).expect("read"), 0);
     };
     look(&store);
+    for file in ["store.db", "store.db-wal"] {
+        let bytes = std::fs::read(place.path().with_file_name(file)).unwrap_or_default();
+        let holds = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+        assert!(!sealed_bytes.iter().any(|sealed| holds(sealed)), "{file}");
+    }
     // The id is never given again; the name is free.
     assert!(matches!(store.create_tenant(record, sealed("k")), Err(StoreError::Conflict(_))));
     assert_ne!(tenant(&store, "acme"), acme);

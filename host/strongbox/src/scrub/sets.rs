@@ -223,6 +223,13 @@ impl ScrubSets {
         Some(Arc::clone(&found.set))
     }
 
+    fn forget(&self, tenant: &TenantId) -> u64 {
+        let mut kept = self.0.lock();
+        let before = kept.sets.len();
+        kept.sets.retain(|key, _| key.tenant != *tenant);
+        (before - kept.sets.len()) as u64
+    }
+
     fn keep(&self, key: SetKey, stamps: Vec<Stamp>, set: &Arc<ScrubSet>) {
         let mut kept = self.0.lock();
         if kept.sets.len() >= SETS_MAX && !kept.sets.contains_key(&key) {
@@ -259,6 +266,12 @@ impl Strongbox {
         let set = Arc::new(ScrubSet::of(&values));
         self.scrub_sets.keep(key, stamps, &set);
         set
+    }
+
+    /// Forgets what is looked for in what comes back to a tenant, and wipes it; how many sets there were. Calls that
+    /// still run keep theirs until they end.
+    pub fn flush_tenant(&self, tenant: &TenantId) -> u64 {
+        self.scrub_sets.forget(tenant)
     }
 
     fn stamp(&self, record: &CredentialRecord) -> Stamp {

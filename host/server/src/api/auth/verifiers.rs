@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use anyhow::ensure;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_executor::Configured;
+use keybearer_executor::IdentityKind;
 use keybearer_gate::JwkSet;
 use keybearer_gate::JwtAlgorithm;
 use keybearer_gate::JwtIssuer;
@@ -97,6 +99,22 @@ impl Verifiers {
                 Err(error) => tracing::warn!(issuer, %error, "the issuer's keys stay as they were: mend jwt.jwks_file"),
             }
         }
+    }
+
+    /// Who may come in, for the inventory: an issuer for each tenant that it speaks for, and workloads.
+    pub(crate) fn configured(&self) -> Vec<Configured> {
+        let issuers = self.issuers.iter().flat_map(|issuer| {
+            let id = format!("jwt:{}#", issuer.issuer);
+            let entry =
+                move |tenant: &TenantId| Configured { tenant: tenant.clone(), kind: IdentityKind::Jwt, id: id.clone() };
+            issuer.tenants.values().map(entry)
+        });
+        let workloads = self.workloads.0.iter().map(|(id, entry)| Configured {
+            tenant: entry.tenant.clone(),
+            kind: IdentityKind::Spiffe,
+            id: id.as_str().to_owned(),
+        });
+        issuers.chain(workloads).collect()
     }
 
     /// Verifies a JWT.

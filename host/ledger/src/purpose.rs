@@ -1,0 +1,18 @@
+//! On whose behalf a request leaves, as its record says. Not whether it may: that was decided before.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// On whose behalf a request leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// The guest asked for it.
+    Guest,
+    /// The host asks a source for a value.
+    Mint,
+    /// The host gives a minted value back to its issuer.
+    GiveBack,
+    /// The host tells a tenant that something needs its attention; no credential is on it.
+    Notify,
+}

@@ -1,0 +1,62 @@
+//! `keybearer notices`: where a tenant wants its notices. The secret that signs them is written to a file that only
+//! its owner can read, or to stdout, once.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use clap::Subcommand;
+use http::Method;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::cli::output::Output;
+use crate::files;
+
+#[derive(Subcommand)]
+pub(crate) enum Notices {
+    /// Set where notices go; the secret that signs them is shown this once
+    Set {
+        /// An https:// URL
+        url: String,
+        /// Write the secret into this new file, mode 0600, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Show where notices go
+    Show,
+    /// Send a notice that says nothing, to see whether it arrives
+    Test,
+    /// Send no more notices
+    Remove,
+}
+
+const PATH: &str = "/v1/notices";
+
+impl Notices {
+    pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        let client = global.tenant()?;
+        match self {
+            Self::Set { url, out } => {
+                let body = Bytes::from(json!({ "url": url }).to_string());
+                let mut answer = client.send(Method::PUT, PATH, "application/json", body, &[]).await?;
+                if let Some(path) = out {
+                    let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
+                    files::write_secret(path, text.as_bytes())?;
+                    answer.as_object_mut().into_iter().for_each(|members| drop(members.remove("text")));
+                }
+                output.show(&answer, &[]);
+            }
+            Self::Show => output.show(&client.get(PATH).await?, &[]),
+            Self::Test => {
+                client.act("/v1/notices/test").await?;
+                output.say("a notice of the type `test` is on its way", &json!({ "sent": true }));
+            }
+            Self::Remove => {
+                client.delete(PATH).await?;
+                output.say("no notices are sent any more", &json!({ "removed": true }));
+            }
+        }
+        Ok(())
+    }
+}
