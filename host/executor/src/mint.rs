@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::Executor;
 use crate::dispatch::Stopped;
 use crate::dispatch::upstream;
+use crate::renewal::facts_of_act;
 
 /// What a source may answer: a value and a few words (the strongbox reads no more than 64 KiB).
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
@@ -57,7 +58,8 @@ impl Executor {
         minting.await.unwrap_or_else(|_| Err(crate::dispatch::HOST_NOT_SENT.into()))
     }
 
-    async fn mint_now(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
+    /// The same, in the caller's own task: for what does not renew itself.
+    pub(crate) async fn mint_now(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
         let wanted = Wanted { facts, record: &record, selected, watched: self.is_watched(&facts.tenant), deadline };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
@@ -178,7 +180,10 @@ impl Executor {
 
     async fn give_back_at_once(&self, undos: Vec<Undo>) -> u64 {
         use futures_util::StreamExt as _;
-        let given = futures_util::stream::iter(undos).map(|undo| async move {
+        let given = futures_util::stream::iter(undos).map(|mut undo| async move {
+            // The call that it was minted for has ended, and no longer asks for anything.
+            let act = facts_of_act(&undo.facts.tenant, &undo.facts.principal);
+            undo.facts = Facts { run: undo.facts.run.clone(), ..act };
             let undone = keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await;
             self.settle_orphan(&undo, undone.is_ok()).await;
             match undone {

@@ -5,5 +5,6 @@ mod faults;
 mod kv;
 mod logins;
 mod push;
+mod runs;
 mod stage;
 mod succession;

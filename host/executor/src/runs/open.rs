@@ -8,6 +8,7 @@ use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::RunEnd;
@@ -24,9 +25,13 @@ use zeroize::Zeroizing;
 use crate::Executor;
 use crate::NewRun;
 use crate::RunView;
+use crate::renewal::facts_of_act;
 
 /// The most tools that are named for one run; more are a package's.
 const TOOLS_MAX: usize = 256;
+
+/// How long the sources may take; as long as one of their answers may.
+const PREFETCH_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Executor {
     /// Opens a run; with a run's token, one within that run. The text is its token, given this once.
@@ -115,16 +120,34 @@ impl Executor {
         for grant in grants.iter().filter(|grant| concerns(run, grant)) {
             self.check_credential(grant)?;
         }
-        self.prefetch(run, &grants).await
+        let concerned: Vec<_> = grants.into_iter().filter(|grant| concerns(run, grant)).collect();
+        self.prefetch(run, &concerned).await
     }
 
-    /// Fetches what is kept elsewhere for a run that begins or goes on, so that its first dispatch finds it.
+    /// Fetches what is kept elsewhere for a run that begins or goes on: a run does not begin with what nobody can
+    /// read. What is minted is minted at a dispatch that is allowed, and not before.
     ///
     /// # Errors
-    /// [`Code::CredentialUnusable`] if a source does not give what is granted.
-    #[expect(clippy::unused_async, reason = "sources are asked here")]
-    pub(super) async fn prefetch(&self, _run: &RunRecord, _grants: &[Grant]) -> Result<(), Problem> {
-        Ok(())
+    /// [`Code::CredentialUnusable`] if a source does not give what is granted, in ten seconds at most.
+    pub(super) async fn prefetch(&self, run: &RunRecord, grants: &[Grant]) -> Result<(), Problem> {
+        let deadline = tokio::time::Instant::now() + PREFETCH_MAX;
+        let facts = Facts { run: run.id.clone(), ..facts_of_act(&run.tenant, &run.principal) };
+        let mut credentials: Vec<_> = grants.iter().filter_map(|grant| grant.credential.as_ref()).collect();
+        credentials.sort_unstable();
+        credentials.dedup();
+        let fetched = credentials.into_iter().map(|id| async {
+            let selected = self.strongbox.select(&run.tenant, id, UnixMillis::now()).map_err(|_| ())?;
+            if !selected.kind().changes_unseen() {
+                return Ok(());
+            }
+            self.mint_now(&facts, &selected.within(Some(run.id.clone())), deadline).await.map_err(|_| ())
+        });
+        futures_util::future::try_join_all(fetched).await.map(drop).map_err(|()| {
+            Problem::new(
+                Code::CredentialUnusable,
+                "a source did not give what is granted: try again, or see the ledger",
+            )
+        })
     }
 
     /// The grants that hold now, of what the run may call; in a sub-run those of its parent that still do.
