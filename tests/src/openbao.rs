@@ -66,8 +66,15 @@ impl OpenBao {
     /// # Errors
     /// If it is not installed or does not start; what it printed is in the error.
     pub async fn start(authority: &Authority) -> anyhow::Result<Self> {
-        let binary = PathBuf::from(peers::told("KEYBEARER_TEST_OPENBAO_BINARY")?);
-        let process = Process::start(&binary, authority)?;
+        Self::start_from(&PathBuf::from(peers::told("KEYBEARER_TEST_OPENBAO_BINARY")?), authority).await
+    }
+
+    /// The same, of this program.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_from(binary: &Path, authority: &Authority) -> anyhow::Result<Self> {
+        let process = Process::start(binary, authority)?;
         let folder = process.folder().to_owned();
         let mut own = Self::initialise(&folder, process.id(), Authority::of_key(&authority.key_pem())?).await?;
         own.process = Some(process);

