@@ -3,4 +3,5 @@
 
 mod aws;
 mod oauth;
+mod spiffe;
 mod vault;

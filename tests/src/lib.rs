@@ -22,6 +22,7 @@ mod sigv4;
 mod site;
 mod upstream;
 mod wire;
+mod workload;
 
 // The public interface is:
 pub use authority::Authority;
@@ -56,6 +57,8 @@ pub use upstream::Recorded;
 pub use upstream::Reply;
 pub use upstream::Upstream;
 pub use wire::Wire;
+pub use workload::Svid;
+pub use workload::Workload;
 
 /// A random credential value that can be searched for: `prefix` and 32 hex digits.
 #[must_use]

@@ -31,6 +31,8 @@ pub struct Recorded {
     pub body: Vec<u8>,
     /// The peer's address: tells connections apart.
     pub peer: SocketAddr,
+    /// The certificate that the peer proved, DER, if it proved one.
+    pub certificate: Option<Vec<u8>>,
 }
 
 impl Recorded {
@@ -167,8 +169,11 @@ async fn accept(
                 return;
             }
             let Ok(stream) = acceptor.accept(stream).await else { return };
+            let proved = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            let certificate = proved.map(|leaf| leaf.to_vec());
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
                 let (recorded, answer) = (Arc::clone(&recorded), Arc::clone(&answer));
+                let certificate = certificate.clone();
                 async move {
                     let (parts, body) = request.into_parts();
                     let body = body.collect().await.map(|body| body.to_bytes().to_vec()).unwrap_or_default();
@@ -181,6 +186,7 @@ async fn accept(
                         headers: headers.collect(),
                         body,
                         peer,
+                        certificate,
                     };
                     recorded.lock().push(request.clone());
                     Ok::<_, Infallible>(respond(answer(request).await))

@@ -33,6 +33,9 @@ pub enum Placement {
         /// The service's signing name: `s3`, `execute-api`, `dynamodb`.
         service: String,
     },
+    /// Nothing on the request: the connection proves an identity by a client certificate (RFC 8446 §4.4.2), if the
+    /// peer asks for one.
+    MutualTls,
 }
 
 /// What a signature of AWS adds to a request.
@@ -57,7 +60,7 @@ impl Placement {
         match self {
             Self::Bearer | Self::Basic => header == "authorization",
             Self::Header { name } => header == name,
-            Self::Query { .. } => false,
+            Self::Query { .. } | Self::MutualTls => false,
             Self::Sigv4 { .. } => SIGV4_HEADERS.contains(&header),
         }
     }
@@ -68,7 +71,7 @@ impl Placement {
         match self {
             Self::Query { name } => parameter.eq_ignore_ascii_case(name),
             Self::Sigv4 { .. } => SIGV4_PARAMETERS.iter().any(|owned| parameter.eq_ignore_ascii_case(owned)),
-            Self::Bearer | Self::Basic | Self::Header { .. } => false,
+            Self::Bearer | Self::Basic | Self::Header { .. } | Self::MutualTls => false,
         }
     }
 

@@ -40,6 +40,7 @@ mod tokens;
 mod uses;
 mod views;
 mod watches;
+mod workload;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -94,6 +95,8 @@ pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
 pub use keybearer_egress::at_once;
 pub use keybearer_ledger::Durability;
+pub use keybearer_sources::WorkloadApi;
+pub use keybearer_sources::WorkloadState;
 pub use keybearer_store::Rollback;
 pub use keybearer_store::RunBounds;
 pub use notices::NewNotices;
@@ -134,6 +137,7 @@ pub use views::TenantView;
 pub use views::TokenView;
 pub use views::ToolView;
 pub use views::VersionView;
+pub use workload::WorkloadView;
 
 /// Everything that a call needs, put together.
 pub struct Executor {
@@ -146,6 +150,7 @@ pub struct Executor {
     pub(crate) quotas: Quotas,
     pub(crate) mints: keybearer_sources::Mints,
     pub(crate) watches: watches::Watches,
+    pub(crate) workload: std::sync::OnceLock<Arc<keybearer_sources::WorkloadApi>>,
     pub(crate) orphans: Arc<orphans::Orphans>,
     pub(crate) counters: counters::Counting,
     pub(crate) ceilings: Limits,

@@ -82,6 +82,10 @@ impl Executor {
 pub(crate) struct Way<'executor>(pub(crate) &'executor Executor);
 
 impl Transport for Way<'_> {
+    fn workload(&self) -> Option<&keybearer_sources::WorkloadApi> {
+        self.0.workload.get().map(std::convert::AsRef::as_ref)
+    }
+
     async fn note(&self, facts: &Facts, selected: &Selected, reference: &str, life_s: u64) -> Result<(), MintFault> {
         self.0.note_orphan(facts, selected, reference, life_s).await
     }

@@ -226,6 +226,7 @@ impl Executor {
             quotas,
             mints: keybearer_sources::Mints::new(),
             watches: Watches::default(),
+            workload: std::sync::OnceLock::new(),
             orphans: Arc::default(),
             counters: Counting::default(),
             ceilings: config.ceilings,

@@ -18,9 +18,13 @@ use crate::OauthClient;
 use crate::OauthExchange;
 use crate::RecipeRefused;
 use crate::SigningAlgorithm;
+use crate::SpiffeId;
+use crate::SpiffeJwt;
+use crate::SpiffeX509;
 use crate::Terms;
 use crate::VaultDatabase;
 use crate::VaultKv;
+use crate::VaultLogin;
 
 /// Bytes sealed by the strongbox. Opaque everywhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +67,11 @@ pub enum CredentialKind {
     VaultKv(VaultKv),
     /// A recipe: the value logs in there, too; an account of a database that its database engine made goes out.
     VaultDatabase(VaultDatabase),
+    /// A recipe without a value: the newest X.509-SVID that the Workload API gave the host under this id is what the
+    /// connection proves.
+    SpiffeX509(SpiffeX509),
+    /// A recipe without a value: a JWT-SVID of the Workload API goes out, as a bearer.
+    SpiffeJwt(SpiffeJwt),
 }
 
 /// What a stored value looks like.
@@ -80,6 +89,8 @@ pub enum StoredForm {
     Key(SigningAlgorithm),
     /// A client's secret, or a private key for this algorithm; and on a line of its own, the last, a token.
     KeyAndToken(Option<SigningAlgorithm>),
+    /// There is none: the host's own identity is all that is needed.
+    Nothing,
 }
 
 /// What goes out: by form, whatever it was made of.
@@ -96,6 +107,8 @@ pub enum Yields {
     Query,
     /// An access key of AWS, which signs (see [`CredentialKind::AwsKeys`]).
     AwsKeys,
+    /// One private key and its chain of certificates in PEM, which a connection proves.
+    Identity,
 }
 
 impl Yields {
@@ -110,6 +123,7 @@ impl Yields {
                 | (Self::Header, Placement::Header { .. })
                 | (Self::Query, Placement::Query { .. })
                 | (Self::AwsKeys, Placement::Sigv4 { .. })
+                | (Self::Identity, Placement::MutualTls)
         )
     }
 }
@@ -123,7 +137,8 @@ impl CredentialKind {
             | Self::OauthClientCredentials(_)
             | Self::OauthRefreshToken(_)
             | Self::OauthTokenExchange(_)
-            | Self::OauthJwtBearer(_) => Yields::Bearer,
+            | Self::OauthJwtBearer(_)
+            | Self::SpiffeJwt(_) => Yields::Bearer,
             Self::Basic => Yields::Basic,
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
@@ -131,6 +146,7 @@ impl CredentialKind {
             Self::AwsSecret(recipe) => recipe.yields,
             Self::VaultKv(recipe) => recipe.yields,
             Self::VaultDatabase(recipe) => recipe.yields,
+            Self::SpiffeX509(_) => Yields::Identity,
         }
     }
 
@@ -151,6 +167,9 @@ impl CredentialKind {
             Self::AwsRole(recipe) => recipe.check(),
             Self::VaultKv(recipe) => recipe.check(),
             Self::VaultDatabase(recipe) => recipe.server.check(),
+            // An id that was read is a good one.
+            Self::SpiffeX509(_) => Ok(()),
+            Self::SpiffeJwt(recipe) => recipe.check(),
         }
     }
 
@@ -170,6 +189,22 @@ impl CredentialKind {
             Self::OauthTokenExchange(exchange) => exchange.stored(),
             Self::OauthJwtBearer(assertion) => StoredForm::Key(assertion.alg),
             Self::Bearer | Self::Header | Self::Query => StoredForm::Text,
+            Self::SpiffeX509(_) | Self::SpiffeJwt(_) => StoredForm::Nothing,
+        }
+    }
+
+    /// The id whose X.509-SVID it uses, be it towards its source or towards an upstream.
+    #[must_use]
+    pub fn x509_svid(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::SpiffeX509(recipe) => Some(&recipe.spiffe_id),
+            Self::VaultKv(VaultKv { server, .. }) | Self::VaultDatabase(VaultDatabase { server, .. }) => {
+                match &server.login {
+                    VaultLogin::SpiffeX509 { spiffe_id, .. } => Some(spiffe_id),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod aws;
 mod oauth;
+mod spiffe;
 mod vault;
 
 pub use aws::AwsProof;
@@ -13,6 +14,8 @@ pub use oauth::ExchangeSubject;
 pub use oauth::OauthAssertion;
 pub use oauth::OauthClient;
 pub use oauth::OauthExchange;
+pub use spiffe::SpiffeJwt;
+pub use spiffe::SpiffeX509;
 pub use vault::VaultDatabase;
 pub use vault::VaultKv;
 pub use vault::VaultLogin;

@@ -76,6 +76,12 @@ pub enum Refusal {
         /// The slot.
         slot: SlotName,
     },
+    /// The host holds no SVID of that id that is still valid, or the operator has not given the id to this tenant.
+    #[error("there is no valid SVID of `{spiffe_id}` for this tenant")]
+    NoSvid {
+        /// The id that the recipe names.
+        spiffe_id: String,
+    },
     /// The guest set a header that is the host's, a slot's, or not on the binding's list.
     #[error("header `{name}` is not the guest's to set here")]
     HeaderNotAllowed {

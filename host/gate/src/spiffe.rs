@@ -120,6 +120,51 @@ pub fn authenticate_spiffe(leaf_der: &[u8], table: &SpiffeTable) -> Result<Princ
     })
 }
 
+/// What an X509-SVID of our own says: its id, and what is needed to use it no longer than it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SvidChain {
+    /// The one id of the leaf.
+    pub id: SpiffeId,
+    /// The leaf's serial number, in hexadecimal: its version, for records.
+    pub serial: String,
+    /// From when on the leaf holds.
+    pub begins: UnixMillis,
+    /// When it ends.
+    pub ends: UnixMillis,
+    /// Where each certificate stands in what was read; the leaf is the first.
+    pub certificates: Vec<std::ops::Range<usize>>,
+}
+
+/// Certificates of a chain, the leaf included: what a peer walks at the most.
+const CHAIN_MAX: usize = 8;
+
+/// Reads an X509-SVID as the Workload API gives it: certificates one after the other, DER, the leaf first (Workload
+/// API §5.2.1). None if the leaf is no SVID.
+#[must_use]
+pub fn svid_chain(der: &[u8]) -> Option<SvidChain> {
+    let mut certificates = Vec::new();
+    let mut leaf = None;
+    let mut begin = 0;
+    while begin < der.len() {
+        let (rest, certificate) = X509Certificate::from_der(&der[begin..]).ok()?;
+        let end = der.len() - rest.len();
+        if certificates.len() == CHAIN_MAX {
+            return None;
+        }
+        if certificates.is_empty() {
+            let millis = |time: i64| u64::try_from(time).ok()?.checked_mul(1_000).map(UnixMillis);
+            let validity = certificate.validity();
+            let (begins, ends) = (millis(validity.not_before.timestamp())?, millis(validity.not_after.timestamp())?);
+            let serial = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            leaf = Some((leaf_id(&der[..end])?, serial, begins, ends));
+        }
+        certificates.push(begin..end);
+        begin = end;
+    }
+    let (id, serial, begins, ends) = leaf?;
+    Some(SvidChain { id, serial, begins, ends, certificates })
+}
+
 /// The one id of a leaf (X509-SVID §2, §4.1, §4.3, §5.2).
 fn leaf_id(der: &[u8]) -> Option<SpiffeId> {
     if der.len() > LEAF_BYTES_MAX {
@@ -242,5 +287,29 @@ mod tests {
             assert_eq!(bad.parse::<SpiffeId>(), Err(SpiffeIdMalformed), "{bad}");
         }
         assert!("spiffe://acme_1.example/A-b_c.d/1".parse::<SpiffeId>().is_ok());
+    }
+
+    // If it failed, the host would show a certificate for an id that it does not carry, or past its end.
+    #[test]
+    fn t02_a_chain_of_our_own_is_read_with_its_id_serial_and_end() {
+        let mut leaf = params(&[ID]);
+        leaf.serial_number = Some(vec![0x12, 0xab].into());
+        leaf.not_after = rcgen::date_time_ymd(2040, 1, 1);
+        let leaf = der(leaf);
+        let chain = svid_chain(&[leaf.clone(), der(params(&[]))].concat()).expect("a chain");
+        assert_eq!((chain.id.as_str(), chain.serial.as_str()), (ID, "12ab"));
+        assert_eq!(chain.ends, UnixMillis(2_208_988_800_000));
+        assert_eq!(chain.certificates.len(), 2);
+        assert_eq!(chain.certificates[0], 0..leaf.len());
+        for bad in [
+            Vec::new(),
+            der(params(&[])),
+            [der(params(&[])), leaf.clone()].concat(),
+            [&leaf[..], b"\0"].concat(),
+            leaf[1..].to_vec(),
+            leaf.repeat(9),
+        ] {
+            assert_eq!(svid_chain(&bad), None);
+        }
     }
 }

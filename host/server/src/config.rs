@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use keybearer_contract::TenantName;
 use keybearer_egress::EgressConfig;
 use keybearer_gate::Scopes;
+use keybearer_gate::SpiffeId;
 
 /// The configuration, resolved: paths are absolute, addresses parsed, files of certificates read.
 pub(crate) struct Config {
@@ -34,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) telemetry: file::Telemetry,
     pub(crate) jwt: Vec<Issuer>,
     pub(crate) spiffe: Vec<Workload>,
+    pub(crate) workload_api: Option<WorkloadApi>,
     /// Settings in force that weaken a promise, by name.
     pub(crate) dangerous: Vec<String>,
 }
@@ -62,6 +64,12 @@ pub(crate) struct Workload {
     pub(crate) id: String,
     pub(crate) tenant: TenantKey,
     pub(crate) scopes: Scopes,
+}
+
+/// Where the host's own identities come from, and whose each is; tenants still by name or id.
+pub(crate) struct WorkloadApi {
+    pub(crate) socket: PathBuf,
+    pub(crate) tenants: Vec<(SpiffeId, Vec<TenantKey>)>,
 }
 
 /// A tenant as the operator writes it.
@@ -212,6 +220,16 @@ mod tests {
             ("[egress.dangerous]\nallow_ranges = [\"loopback\"]", "egress.dangerous.allow_ranges"),
             ("[egress.dangerous]\npin = { \"api.example.com\" = \"127.0.0.1:1\" }", "egress.dangerous.pin"),
             ("[packages]\ntrusted_signers = [\"abc\"]", "packages.trusted_signers"),
+            ("[workload_api]\nsocket = \"tcp://127.0.0.1:1\"\ntenants = {}", "workload_api.socket"),
+            ("[workload_api]\nsocket = \"unix://run/a.sock\"\ntenants = {}", "workload_api.socket"),
+            (
+                "[workload_api]\nsocket = \"unix:///a\"\ntenants = { \"spiffe://x\" = [\"acme\"] }",
+                "workload_api.tenants",
+            ),
+            (
+                "[workload_api]\nsocket = \"unix:///a\"\ntenants = { \"spiffe://x/y\" = [\"A\"] }",
+                "workload_api.tenants",
+            ),
             ("[[spiffe]]\nid = \"https://x\"\ntenant = \"acme\"\nscopes = [\"call\"]", "spiffe.id"),
             ("[[spiffe]]\nid = \"spiffe://x/y\"\ntenant = \"Acme\"\nscopes = [\"call\"]", "spiffe.tenant"),
             ("[[spiffe]]\nid = \"spiffe://x/y\"\ntenant = \"acme\"\nscopes = [\"all\"]", "spiffe.scopes"),

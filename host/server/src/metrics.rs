@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use keybearer_executor::Counters;
+use keybearer_executor::WorkloadState;
+use keybearer_executor::WorkloadView;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -90,7 +92,13 @@ impl Metrics {
     }
 
     /// The numbers as OpenMetrics text, with those of the executor.
-    pub(crate) fn text(&self, counters: &Counters, ready: bool, hooks: (u64, u64)) -> String {
+    pub(crate) fn text(
+        &self,
+        counters: &Counters,
+        ready: bool,
+        hooks: (u64, u64),
+        workload: Option<WorkloadView>,
+    ) -> String {
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             tracing::warn!("the metrics could not be written");
@@ -98,9 +106,26 @@ impl Metrics {
         let own = text.trim_end().strip_suffix("# EOF").map(str::len);
         text.truncate(own.unwrap_or(text.len()));
         write_counters(&mut text, counters, ready, hooks);
+        if let Some(workload) = workload {
+            write_workload(&mut text, workload);
+        }
         text.push_str("# EOF\n");
         text
     }
+}
+
+/// How it stands with the host's own identities.
+fn write_workload(text: &mut String, workload: WorkloadView) {
+    let live = u64::from(workload.state == WorkloadState::Live);
+    let WorkloadView { held, over, .. } = workload;
+    // Writing to a string does not fail.
+    let _ = write!(
+        text,
+        "# HELP keybearer_workload_api_live Whether the stream of the Workload API is open.\n\
+         # TYPE keybearer_workload_api_live gauge\nkeybearer_workload_api_live {live}\n\
+         # HELP keybearer_svids X.509-SVIDs of this host.\n# TYPE keybearer_svids gauge\n\
+         keybearer_svids{{state=\"held\"}} {held}\nkeybearer_svids{{state=\"over\"}} {over}\n"
+    );
 }
 
 fn write_counters(text: &mut String, counters: &Counters, ready: bool, (live, silent): (u64, u64)) {
@@ -143,7 +168,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("submit_call", StatusCode::OK, Duration::from_millis(3));
         metrics.answered("none", StatusCode::NOT_FOUND, Duration::ZERO);
-        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true, (1, 2));
+        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true, (1, 2), None);
         assert!(text.ends_with("keybearer_ready 1\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
         assert!(text.contains("keybearer_http_requests_total{route=\"submit_call\",class=\"2xx\"} 1"), "{text}");
         assert!(text.contains("keybearer_calls_total{outcome=\"succeeded\"} 7"), "{text}");

@@ -14,6 +14,7 @@ use keybearer_executor::RowCeilings;
 use keybearer_executor::RunBounds;
 use keybearer_executor::RunLimits;
 use keybearer_executor::Signers;
+use keybearer_executor::WorkloadApi;
 use keybearer_gate::OperatorHash;
 use serde_json::json;
 use tokio::signal::unix::SignalKind;
@@ -24,6 +25,7 @@ use crate::api::App;
 use crate::api::Side;
 use crate::api::auth::Failures;
 use crate::api::auth::Verifiers;
+use crate::api::auth::find_tenant;
 use crate::config::Config;
 use crate::config::Listener;
 use crate::config::file::Durability;
@@ -63,6 +65,7 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
         metrics: Metrics::new(),
     });
 
+    let watching = attach_workload(&config, &executor);
     let upkeep = tokio::spawn(Arc::clone(&executor).upkeep());
     let (stop_public, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     let mut stops = Stops::new()?;
@@ -79,6 +82,9 @@ async fn serve(config: Config, ready_file: Option<&Path>) -> anyhow::Result<()> 
         () = stops.first(&app.verifiers) => tracing::warn!("told to stop twice: not waiting for running calls"),
     }
     upkeep.abort();
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     stop_admin.cancel();
     let closing = async { tokio::join!(serving, administering) };
     if tokio::time::timeout(CLOSING_MAX, closing).await.is_err() {
@@ -124,6 +130,17 @@ impl Stops {
 async fn bind(side: Side, listener: &Listener, client: ClientCertificate) -> anyhow::Result<Bound> {
     let acceptor = listener.tls.as_ref().map(|tls| tls::acceptor(tls, client)).transpose()?;
     Bound::new(side, listener.address, acceptor).await
+}
+
+/// Watches the Workload API, if the operator named one, for the tenants that there are now.
+fn attach_workload(config: &Config, executor: &Arc<Executor>) -> Option<tokio::task::AbortHandle> {
+    let api = config.workload_api.as_ref()?;
+    let known = executor.store().tenants();
+    let tenants = api
+        .tenants
+        .iter()
+        .map(|(id, keys)| (id.clone(), keys.iter().filter_map(|key| find_tenant(&known, key)).collect()));
+    executor.attach_workload(WorkloadApi::new(api.socket.clone(), tenants.collect()))
 }
 
 /// Reads the operator's token and keeps its hash.

@@ -8,6 +8,7 @@
 mod aws;
 mod mint;
 mod oauth;
+mod spiffe;
 mod succession;
 mod vault;
 mod way;
@@ -19,6 +20,8 @@ pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
 pub use mint::reap;
 pub use oauth::farewell;
+pub use spiffe::WorkloadApi;
+pub use spiffe::WorkloadState;
 pub use succession::Successor;
 pub use succession::renew;
 pub use succession::retire;

@@ -27,6 +27,7 @@ use tokio::time::timeout_at;
 use crate::Transport;
 use crate::aws;
 use crate::oauth;
+use crate::spiffe;
 use crate::vault;
 use crate::way::Way;
 
@@ -160,6 +161,8 @@ impl Mints {
             Err(MintFault::TimedOut) if Instant::now() >= asked_until => {}
             // It was renewed: select again.
             Err(MintFault::Stale) if selected.kind().renews_itself() => self.land(selected),
+            // No source was asked, and an SVID that comes is used at once.
+            Err(MintFault::NotCleared(Refusal::NoSvid { .. })) => {}
             Err(fault) => {
                 let (tenant, credential) = (selected.tenant(), selected.credential());
                 tracing::warn!(%tenant, %credential, %fault, "the source gave nothing");
@@ -225,6 +228,8 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         CredentialKind::OauthRefreshToken(client) => oauth::refresh(client, &mut way).await?,
         CredentialKind::OauthTokenExchange(exchange) => oauth::exchange(exchange, &mut way).await?,
         CredentialKind::OauthJwtBearer(assertion) => oauth::jwt_bearer(assertion, &mut way).await?,
+        CredentialKind::SpiffeX509(recipe) => spiffe::x509(recipe, &mut way)?,
+        CredentialKind::SpiffeJwt(recipe) => spiffe::jwt(recipe, &mut way).await?,
         // What is stored is what goes out: a strongbox that says it is not ready is not ours.
         CredentialKind::Bearer
         | CredentialKind::Basic

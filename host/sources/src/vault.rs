@@ -22,6 +22,7 @@ use keybearer_strongbox::Yield;
 
 use crate::MintFault;
 use crate::Transport;
+use crate::spiffe;
 use crate::way::Way;
 
 /// The name under which a login's token is held.
@@ -183,6 +184,16 @@ async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Resu
         }
         VaultLogin::Cert { mount, role } => {
             (mount, Auth::ClientCertificate(Ingredient::Stored), vec![("name", role.as_str().into())])
+        }
+        VaultLogin::SpiffeX509 { mount, role, spiffe_id } => {
+            spiffe::hold_x509(spiffe_id, way)?;
+            let auth = Auth::ClientCertificate(Ingredient::Held(spiffe::SVID));
+            (mount, auth, vec![("name", role.as_str().into())])
+        }
+        VaultLogin::SpiffeJwt { mount, role, spiffe_id, audience } => {
+            spiffe::hold_jwt(spiffe_id, audience, way).await?;
+            let jwt = stored(Ingredient::Held(spiffe::SVID));
+            (mount, Auth::None, vec![("role", role.as_str().into()), ("jwt", jwt)])
         }
     };
     let exchange = server

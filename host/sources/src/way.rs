@@ -9,6 +9,7 @@ use keybearer_gate::Cleared;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
 use keybearer_gate::Ingredient;
+use keybearer_gate::SpiffeId;
 use keybearer_gate::clear_exchange;
 use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::Raw;
@@ -22,6 +23,8 @@ use tokio::time::timeout_at;
 
 use crate::MintFault;
 use crate::Wanted;
+use crate::WorkloadApi;
+use crate::spiffe::no_svid;
 
 /// The way of one request to a source: vetted address, intent, lease, dispatch.
 pub trait Transport: Keeper {
@@ -33,6 +36,11 @@ pub trait Transport: Keeper {
         vessel: &Vessel,
         deadline: Instant,
     ) -> impl Future<Output = Result<Raw, MintFault>> + Send;
+
+    /// The host's Workload API, if the operator named one.
+    fn workload(&self) -> Option<&WorkloadApi> {
+        None
+    }
 
     /// Writes down, before it is used, by which reference what was minted can be given back after a crash, and for
     /// how long that is of interest. One that cannot write does not mint such things.
@@ -151,6 +159,22 @@ impl<'mint, T: Transport> Way<'mint, T> {
     /// What the answers left, at the end.
     pub(crate) fn into_vessel(self) -> Vessel {
         self.vessel
+    }
+
+    /// The Workload API, if this tenant may use that id.
+    pub(crate) fn workload_of(&self, id: &SpiffeId) -> Result<&'mint WorkloadApi, MintFault> {
+        let api = self.transport.workload().filter(|api| api.is_for(self.wanted.selected.tenant(), id));
+        api.ok_or_else(|| no_svid(id))
+    }
+
+    /// When a request to a source is given up.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.wanted.deadline.min(Instant::now() + EXCHANGE_MAX)
+    }
+
+    /// For what the strongbox itself puts into the vessel.
+    pub(crate) fn strongbox_and_vessel(&mut self) -> (&'mint Strongbox, &mut Vessel) {
+        (self.strongbox, &mut self.vessel)
     }
 
     /// What the answers left so far.

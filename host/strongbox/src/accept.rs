@@ -90,6 +90,9 @@ pub enum ValueRefused {
     /// It is no private key with its certificates.
     #[error("{}", IdentityRefused)]
     NotAnIdentity,
+    /// There is a value where none is needed.
+    #[error("a credential of this kind has no value: leave it empty")]
+    NotNeeded,
     /// It is no access key of AWS.
     #[error("the value of an access key is its id, its secret and perhaps a session token, on lines of their own")]
     NotAwsKeys,
@@ -115,8 +118,6 @@ pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRe
         StoredForm::Text => check_bytes(value, bytes, is_printable),
         StoredForm::Pair => check_yielded(Yields::Basic, value),
         StoredForm::AwsKeys => check_yielded(Yields::AwsKeys, value),
-        StoredForm::Identity if value.len() > IDENTITY_BYTES_MAX => Err(ValueRefused::TooLong),
-        StoredForm::Identity => ClientIdentity::parse(value).map(drop).map_err(|_| ValueRefused::NotAnIdentity),
         StoredForm::Key(alg) => check_key(value, bytes, alg),
         StoredForm::KeyAndToken(alg) => {
             let (key, token) = key_and_token(bytes).ok_or(ValueRefused::NotKeyAndToken)?;
@@ -127,6 +128,9 @@ pub(crate) fn check(kind: &CredentialKind, value: &Secret) -> Result<(), ValueRe
                 None => check_bytes(value, key, |byte| is_printable(byte) || *byte == b'\n'),
             }
         }
+        StoredForm::Identity => check_yielded(Yields::Identity, value),
+        StoredForm::Nothing if value.len() > 0 => Err(ValueRefused::NotNeeded),
+        StoredForm::Nothing => Ok(()),
     }
 }
 
@@ -154,6 +158,8 @@ pub(crate) fn check_yielded(yields: Yields, value: &Secret) -> Result<(), ValueR
             }
             Ok(())
         }
+        Yields::Identity if value.len() > IDENTITY_BYTES_MAX => Err(ValueRefused::TooLong),
+        Yields::Identity => ClientIdentity::parse(value).map(drop).map_err(|_| ValueRefused::NotAnIdentity),
     }
 }
 

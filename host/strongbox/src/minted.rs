@@ -366,7 +366,8 @@ impl Strongbox {
     /// Whether a lease of what was selected would find a value; true for what needs none.
     #[must_use]
     pub fn is_ready(&self, selected: &Selected, now: UnixMillis) -> bool {
-        !selected.kind().is_recipe() || self.minted.fresh(selected, now).is_some()
+        let is_newest = |secret: Arc<Secret>| self.svids.is_newest(selected.kind(), &secret);
+        !selected.kind().is_recipe() || self.minted.fresh(selected, now).is_some_and(is_newest)
     }
 
     /// The upstream did not take the value that was used at that time: what was minted before is not leased again,
@@ -451,7 +452,7 @@ fn undo(selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) ->
 fn joined(yields: Yields, parts: &[&'static str], vessel: &Vessel) -> Result<Secret, KeepRefused> {
     let glue = match yields {
         Yields::Basic => b':',
-        Yields::Bearer | Yields::Header | Yields::Query | Yields::AwsKeys => b'\n',
+        Yields::Bearer | Yields::Header | Yields::Query | Yields::AwsKeys | Yields::Identity => b'\n',
     };
     let parts: Option<Vec<_>> = parts.iter().map(|name| vessel.get(name)).collect();
     let parts = parts.ok_or(KeepRefused::Unfit)?;

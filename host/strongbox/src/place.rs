@@ -292,6 +292,10 @@ fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRef
         }
         // It is signed when all else is on it.
         Placement::Sigv4 { .. } => Ok(Injection::default()),
+        Placement::MutualTls => {
+            let identity = ClientIdentity::parse(secret).map_err(|_| PlaceRefused::WrongKind)?;
+            Ok(Injection { identity: Some(identity), ..Injection::default() })
+        }
     }
 }
 

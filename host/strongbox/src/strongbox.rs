@@ -10,6 +10,7 @@ use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Ingredient;
 use keybearer_gate::Sealed;
+use keybearer_gate::StoredForm;
 use keybearer_gate::VersionState;
 use parking_lot::RwLock;
 use zeroize::Zeroizing;
@@ -33,6 +34,7 @@ use crate::scrub::ScrubSets;
 use crate::seal;
 use crate::seal::SealingKey;
 use crate::secret::Secret;
+use crate::svid::Svids;
 
 /// The room. One a process; shared by reference.
 pub struct Strongbox {
@@ -40,6 +42,7 @@ pub struct Strongbox {
     directory: Arc<dyn CredentialDirectory>,
     pub(crate) guards: Arc<Guards>,
     pub(crate) minted: MintedTokens,
+    pub(crate) svids: Svids,
     pub(crate) scrub_sets: ScrubSets,
 }
 
@@ -56,6 +59,7 @@ impl Strongbox {
             directory,
             guards: Guards::new(),
             minted: MintedTokens::default(),
+            svids: Svids::default(),
             scrub_sets: ScrubSets::default(),
         }
     }
@@ -119,6 +123,8 @@ impl Strongbox {
     ) -> Result<Accepted, ValueRefused> {
         let value = value.into_secret();
         accept::check(kind, &value)?;
+        // What needs no value has one all the same, which nobody knows: two such credentials hold nothing in common.
+        let value = if kind.stored() == StoredForm::Nothing { random_key() } else { value };
         let key = self.tenant_key(tenant, VALUES).map_err(|_| ValueRefused::Unsealable)?;
         let aad = seal::value_aad(tenant, credential, version);
         let sealed = seal::wrap_secret(|plain| key.seal(&aad, plain), &value);

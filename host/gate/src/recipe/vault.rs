@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::Exchange;
 use crate::NotCanonical;
 use crate::RecipeRefused;
+use crate::SpiffeId;
 use crate::StoredForm;
 use crate::Target;
 use crate::Yields;
@@ -58,6 +59,28 @@ pub enum VaultLogin {
         /// In which role.
         role: VaultPath,
     },
+    /// There is no stored value: the connection proves the host's newest X.509-SVID of this id.
+    SpiffeX509 {
+        /// Where the method of certificates is mounted.
+        #[serde(default = "cert")]
+        mount: VaultPath,
+        /// In which role.
+        role: VaultPath,
+        /// Whose SVID.
+        spiffe_id: SpiffeId,
+    },
+    /// There is no stored value: a JWT-SVID is fetched for every login.
+    SpiffeJwt {
+        /// Where the method of JWTs is mounted.
+        #[serde(default = "jwt")]
+        mount: VaultPath,
+        /// In which role.
+        role: VaultPath,
+        /// Whose SVID.
+        spiffe_id: SpiffeId,
+        /// The one audience that it is for.
+        audience: String,
+    },
 }
 
 impl VaultLogin {
@@ -83,6 +106,7 @@ impl VaultLogin {
             Self::Approle { .. } => StoredForm::Pair,
             Self::Jwt { .. } => StoredForm::Text,
             Self::Cert { .. } => StoredForm::Identity,
+            Self::SpiffeX509 { .. } | Self::SpiffeJwt { .. } => StoredForm::Nothing,
         }
     }
 }
@@ -190,6 +214,9 @@ impl VaultServer {
         }
         if self.url.query().is_some() {
             return Err(RecipeRefused("`url` has no query"));
+        }
+        if let VaultLogin::SpiffeJwt { audience, .. } = &self.login {
+            return crate::recipe::spiffe::check_audience(audience);
         }
         Ok(())
     }

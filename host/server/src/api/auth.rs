@@ -24,6 +24,7 @@ use crate::api::input::Input;
 mod verifiers;
 
 pub(crate) use verifiers::Verifiers;
+pub(crate) use verifiers::find as find_tenant;
 
 /// The context of the tenant that this request is for.
 pub(crate) fn tenant(app: &App, headers: &HeaderMap, peer: &Peer) -> Result<TenantContext, Problem> {

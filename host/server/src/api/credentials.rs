@@ -33,7 +33,8 @@ pub(crate) struct StoreBody {
     /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`; or a recipe:
     /// `oauth_client_credentials`, `oauth_refresh_token` with `token_url`, `client_id`, `scope`; `oauth_token_exchange`,
     /// `oauth_jwt_bearer` with these under `client`; `vault_kv` with `server`, `mount`, `path`, `field`;
-    /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`; `aws_role` with `region`, `role_arn`.
+    /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`; `aws_role` with `region`, `role_arn`;
+    /// `spiffe_x509` with `spiffe_id`; `spiffe_jwt` with `spiffe_id`, `audience`.
     #[schema(value_type = Object)]
     kind: CredentialKind,
     /// Who answers for it.
@@ -52,7 +53,8 @@ pub(crate) struct StoreBody {
     #[serde(default)]
     #[schema(value_type = Vec<Object>)]
     binding: Vec<Binding>,
-    /// The value. Never shown again.
+    /// The value. Never shown again. Left out for `spiffe_x509` and `spiffe_jwt` and for recipes that log in by them.
+    #[serde(default)]
     #[schema(value_type = String)]
     value: Value,
 }
@@ -86,6 +88,12 @@ pub(crate) struct RollbackBody {
 
 /// A value on its way in.
 struct Value(SecretInput);
+
+impl Default for Value {
+    fn default() -> Self {
+        Self(SecretInput::new(Vec::new()))
+    }
+}
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

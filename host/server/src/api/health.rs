@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use keybearer_contract::Problem;
+use keybearer_executor::WorkloadState;
 
 use crate::api::App;
 use crate::api::input::Input;
@@ -20,16 +21,21 @@ pub(crate) async fn healthz(_app: Arc<App>, _input: Input) -> Result<Reply, Prob
 /// GET /readyz
 pub(crate) async fn readyz(app: Arc<App>, _input: Input) -> Result<Reply, Problem> {
     Ok(match app.executor.ready() {
-        Ok(()) => match app.executor.hooks_live_and_silent() {
-            (_, 0) => Reply::bytes(StatusCode::OK, TEXT, "ready\n"),
-            (live, silent) => {
+        Ok(()) => {
+            let mut sentences = "ready\n".to_owned();
+            let (live, silent) = app.executor.hooks_live_and_silent();
+            if silent > 0 {
                 let of = live + silent;
-                let sentence = format!(
-                    "ready\n{silent} of {of} hooks are silent: what is fetched is used for a short time only\n"
-                );
-                Reply::bytes(StatusCode::OK, TEXT, sentence)
+                sentences +=
+                    &format!("{silent} of {of} hooks are silent: what is fetched is used for a short time only\n");
             }
-        },
+            if let Some(workload) = app.executor.workload().filter(|workload| workload.state != WorkloadState::Live) {
+                let held = workload.held;
+                sentences +=
+                    &format!("the Workload API gives nothing now: {held} identities are used until they end\n");
+            }
+            Reply::bytes(StatusCode::OK, TEXT, sentences)
+        }
         Err(sentence) => Reply::bytes(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{sentence}\n")),
     })
 }
@@ -37,6 +43,7 @@ pub(crate) async fn readyz(app: Arc<App>, _input: Input) -> Result<Reply, Proble
 /// GET /metrics
 pub(crate) async fn metrics(app: Arc<App>, _input: Input) -> Result<Reply, Problem> {
     let hooks = app.executor.hooks_live_and_silent();
-    let text = app.metrics.text(&app.executor.counters(), app.executor.ready().is_ok(), hooks);
+    let workload = app.executor.workload();
+    let text = app.metrics.text(&app.executor.counters(), app.executor.ready().is_ok(), hooks, workload);
     Ok(Reply::bytes(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
 }

@@ -107,11 +107,11 @@ pub(crate) struct Store {
     /// Why it is here
     #[arg(long)]
     justification: String,
-    /// Read the value from this file, or from stdin with -
-    #[arg(long, value_name = "FILE")]
-    value_file: PathBuf,
     #[command(flatten)]
     terms: Terms,
+    /// Read the value from this file, or from stdin with -; left out for a recipe that needs none
+    #[arg(long, value_name = "FILE", required_unless_present = "kind_file")]
+    value_file: Option<PathBuf>,
     /// OAuth: the token endpoint
     #[arg(long, required_if_eq("kind", "oauth-client-credentials"))]
     token_url: Option<String>,
@@ -228,7 +228,7 @@ struct Storing<'value> {
 
 impl Store {
     async fn send(&self, client: &Client) -> anyhow::Result<Value> {
-        let value = value(&self.value_file)?;
+        let value = self.value_file.as_deref().map(value).transpose()?.unwrap_or_default();
         let body = Storing {
             name: &self.name,
             kind: self.kind()?,

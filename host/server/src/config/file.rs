@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) telemetry: Telemetry,
     pub(crate) jwt: Vec<Jwt>,
     pub(crate) spiffe: Vec<Spiffe>,
+    pub(crate) workload_api: Option<WorkloadApi>,
 }
 
 /// `[server]`
@@ -341,4 +342,12 @@ pub(crate) struct Spiffe {
     pub(crate) id: String,
     pub(crate) tenant: String,
     pub(crate) scopes: Vec<String>,
+}
+
+/// `[workload_api]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WorkloadApi {
+    pub(crate) socket: String,
+    pub(crate) tenants: BTreeMap<String, Vec<String>>,
 }

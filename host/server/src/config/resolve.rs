@@ -21,6 +21,7 @@ use crate::config::Issuer;
 use crate::config::Listener;
 use crate::config::TenantKey;
 use crate::config::Workload;
+use crate::config::WorkloadApi;
 use crate::config::file;
 
 /// Resolves a parsed file whose relative paths start at `base`.
@@ -51,6 +52,7 @@ pub(crate) fn resolve(file: file::Config, source: PathBuf, base: &Path) -> anyho
     let egress = egress(file.egress, base, &mut dangerous)?;
     let jwt = file.jwt.into_iter().map(|jwt| issuer(jwt, base)).collect::<Result<_, _>>()?;
     let spiffe = file.spiffe.into_iter().map(workload).collect::<Result<_, _>>()?;
+    let workload_api = file.workload_api.map(workload_api).transpose()?;
     Ok(Config {
         source,
         operator_token_file: file
@@ -72,6 +74,7 @@ pub(crate) fn resolve(file: file::Config, source: PathBuf, base: &Path) -> anyho
         telemetry: file.telemetry,
         jwt,
         spiffe,
+        workload_api,
         dangerous,
     })
 }
@@ -247,6 +250,19 @@ fn workload(spiffe: file::Spiffe) -> anyhow::Result<Workload> {
         scopes: scopes("spiffe.scopes", &spiffe.scopes)?,
         id: spiffe.id,
     })
+}
+
+fn workload_api(api: file::WorkloadApi) -> anyhow::Result<WorkloadApi> {
+    // Of what SPIFFE allows (Workload Endpoint §4) the local socket alone: it is what the kernel guards.
+    let socket = api.socket.strip_prefix("unix://").map(PathBuf::from).filter(|path| path.is_absolute());
+    let socket = socket
+        .with_context(|| format!("workload_api.socket: write unix:///path/to/agent.sock; not `{}`", api.socket))?;
+    let tenants = api.tenants.into_iter().map(|(id, tenants)| {
+        let known = id.parse().with_context(|| format!("workload_api.tenants: `{id}`"))?;
+        let tenants = tenants.iter().map(|tenant| tenant_key("workload_api.tenants", tenant));
+        Ok((known, tenants.collect::<anyhow::Result<_>>()?))
+    });
+    Ok(WorkloadApi { socket, tenants: tenants.collect::<anyhow::Result<_>>()? })
 }
 
 fn tenant_key(key: &str, text: &str) -> anyhow::Result<TenantKey> {

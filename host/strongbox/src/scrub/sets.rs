@@ -325,7 +325,7 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
             add(&Zeroizing::new(STANDARD.encode(value).into_bytes()));
         }
         // A key goes nowhere, and its connection shows what it proves and not what it is.
-        recipe if recipe.stored() == StoredForm::Identity => {}
+        recipe if recipe.stored() == StoredForm::Identity || recipe.yields() == Yields::Identity => {}
         CredentialKind::AwsKeys => {
             if let Some(keys) = accept::aws_keys(value) {
                 [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten().for_each(add);
@@ -340,7 +340,7 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
                 StoredForm::Text | StoredForm::Pair => {
                     (None, accept::user_and_password(value).map(|(_, password)| password))
                 }
-                StoredForm::Key(_) | StoredForm::Identity | StoredForm::AwsKeys => (None, None),
+                StoredForm::Key(_) | StoredForm::Identity | StoredForm::AwsKeys | StoredForm::Nothing => (None, None),
             };
             let parts = [first, second].into_iter().flatten().filter(|part| part.len() >= VALUE_BYTES_MIN);
             for part in parts.chain([value]) {

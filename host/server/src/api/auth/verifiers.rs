@@ -141,7 +141,8 @@ fn find_all(tenants: &[Arc<TenantRecord>], table: &[(String, TenantKey)]) -> Has
     table.iter().filter_map(|(claim, key)| Some((claim.clone(), find(tenants, key)?))).collect()
 }
 
-fn find(tenants: &[Arc<TenantRecord>], key: &TenantKey) -> Option<TenantId> {
+/// The tenant that the operator means, if there is one now.
+pub(crate) fn find(tenants: &[Arc<TenantRecord>], key: &TenantKey) -> Option<TenantId> {
     let found = tenants.iter().find(|tenant| match key {
         TenantKey::Id(id) => tenant.id == *id,
         TenantKey::Name(name) => tenant.name == *name,
