@@ -24,6 +24,8 @@ enum Who {
     Anybody,
     /// Whoever signs the request, on the public listener; no token helps.
     Signed,
+    /// Whoever brings back a state, on the public listener: the cases of OAuth do; here nobody has one.
+    Brought,
     /// A tenant's token with this scope, on the public listener.
     Tenant(&'static str),
     /// The operator, on the admin listener.
@@ -47,6 +49,7 @@ enum Subject {
 }
 
 use Who::Anybody;
+use Who::Brought;
 use Who::Operator;
 use Who::Signed;
 
@@ -101,6 +104,7 @@ rows! {
     GET "/v1/tools" list_tools CALL, Nothing => 200 200;
     GET "/v1/tools/{name}" get_tool CALL, Tool => 200 404;
     POST "/v1/credentials" store_credential CREDENTIALS, Nothing => 201 201;
+    POST "/v1/credentials/authorize" authorize_credential CREDENTIALS, Nothing => 201 201;
     GET "/v1/credentials" list_credentials CREDENTIALS, Nothing => 200 200;
     GET "/v1/credentials/{id}" get_credential CREDENTIALS, Credential => 200 404;
     POST "/v1/credentials/{id}/terms" change_terms CREDENTIALS, Credential => 200 404;
@@ -129,6 +133,7 @@ rows! {
     POST "/v1/hooks" make_hook CREDENTIALS, Nothing => 201 201;
     GET "/v1/hooks" list_hooks CREDENTIALS, Nothing => 200 200;
     POST "/v1/hooks/{id}/events" receive_event Signed, Hook => 200 401;
+    GET "/v1/oauth/callback" oauth_callback Brought, Nothing => 400 400;
     DELETE "/v1/hooks/{id}" remove_hook CREDENTIALS, Hook => 204 404;
     POST "/v1/tenants" create_tenant Operator, Nothing => 201 401;
     GET "/v1/tenants" list_tenants Operator, Nothing => 200 401;
@@ -163,11 +168,11 @@ const SCOPES: &[&str] = &["call", "credentials", "grants", "tokens", "audit", "r
 
 impl Row {
     fn is_on_public(&self) -> bool {
-        matches!(self.who, Who::Tenant(_) | Signed) || self.name == "openapi"
+        matches!(self.who, Who::Tenant(_) | Signed | Brought) || self.name == "openapi"
     }
 
     fn is_on_admin(&self) -> bool {
-        !matches!(self.who, Who::Tenant(_) | Signed)
+        !matches!(self.who, Who::Tenant(_) | Signed | Brought)
     }
 }
 
@@ -199,7 +204,7 @@ fn check_document(document: &Value) -> anyhow::Result<()> {
         let (scope, listener) = match row.who {
             Anybody if row.is_on_public() => (Value::Null, "both"),
             Anybody | Operator => (Value::Null, "admin"),
-            Signed => (Value::Null, "public"),
+            Signed | Brought => (Value::Null, "public"),
             Who::Tenant(scope) => (scope.into(), "public"),
         };
         assert_eq!(operation["x-scope"], scope, "{}", row.name);
@@ -368,6 +373,11 @@ impl Stage {
                 "name": "another", "kind": {"kind": "bearer"}, "owner": "the matrix", "justification": "a row",
                 "value": canary("another-"),
             }),
+            "authorize_credential" => json!({
+                "name": "an account", "owner": "the matrix", "justification": "a row", "value": canary("client-"),
+                "kind": {"kind": "oauth_refresh_token", "token_url": "https://id.example/token", "client_id": "matrix"},
+                "authorize_url": "https://id.example/auth", "redirect_uri": "https://keys.example/v1/oauth/callback",
+            }),
             "rotate_credential" => json!({"value": canary("next-"), "overlap_s": 60}),
             "revoke_principal" | "restore_principal" => json!({"principal": "jwt:https://id.example#nobody"}),
             "change_terms" | "rollback_credential" => json!({}),
@@ -452,7 +462,7 @@ async fn t07_h09_h14_h15_every_route_answers_only_who_may_ask() -> anyhow::Resul
 /// No token and tokens that are no good hear one and the same 401, on either listener.
 async fn nobody_gets_in(stage: &Stage) -> anyhow::Result<()> {
     let tenants_token = stage.owner.token.clone();
-    for row in ROWS.iter().filter(|row| row.who != Anybody) {
+    for row in ROWS.iter().filter(|row| !matches!(row.who, Anybody | Brought)) {
         let listener = if row.is_on_public() { stage.server.public() } else { stage.server.admin() };
         let nobody = stage.ask(row, &listener, About::Owners).await?;
         assert_eq!(nobody.status, 401, "{}: nobody", row.name);
@@ -540,6 +550,18 @@ async fn who_may_ask_is_answered(stage: &Stage) -> anyhow::Result<()> {
             Operator => vec![stage.server.operator()],
             Anybody if row.is_on_public() => vec![stage.server.public(), stage.server.admin()],
             Anybody => vec![stage.server.admin()],
+            Brought => {
+                // One page for whoever comes without a state, token or not.
+                let client = stage.server.public();
+                for client in [client.bearing(&stage.owner.token), client] {
+                    let answer = stage.ask(row, &client, About::Owners).await?;
+                    assert_eq!(
+                        (answer.status, answer.header("content-type")),
+                        (row.right, Some("text/html; charset=utf-8"))
+                    );
+                }
+                continue;
+            }
             Signed => {
                 let (hook, body) = (&stage.ids[&row.subject], stage.body(row));
                 let client = stage.server.public();

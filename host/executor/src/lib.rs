@@ -9,6 +9,7 @@ pub mod bundle;
 mod call;
 mod canonical;
 mod catalogue;
+mod consent;
 mod counters;
 mod credentials;
 mod dispatch;
@@ -69,6 +70,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 // The public interface is:
 pub use call::Answer;
+pub use consent::AuthorizationBegun;
+pub use consent::Callback;
 pub use counters::Counters;
 pub use hooks::HookView;
 pub use hooks::Invalidated;
@@ -151,6 +154,7 @@ pub struct Executor {
     pub(crate) mints: keybearer_sources::Mints,
     pub(crate) watches: watches::Watches,
     pub(crate) workload: std::sync::OnceLock<Arc<keybearer_sources::WorkloadApi>>,
+    pub(crate) consents: consent::Consents,
     pub(crate) orphans: Arc<orphans::Orphans>,
     pub(crate) counters: counters::Counting,
     pub(crate) ceilings: Limits,

@@ -227,6 +227,7 @@ impl Executor {
             mints: keybearer_sources::Mints::new(),
             watches: Watches::default(),
             workload: std::sync::OnceLock::new(),
+            consents: crate::consent::Consents::default(),
             orphans: Arc::default(),
             counters: Counting::default(),
             ceilings: config.ceilings,

@@ -161,7 +161,7 @@ pub(crate) fn facts_of_act(tenant: &TenantId, principal: &PrincipalLabel) -> Fac
     }
 }
 
-fn version(number: u32, accepted: Accepted) -> VersionRecord {
+pub(crate) fn version(number: u32, accepted: Accepted) -> VersionRecord {
     VersionRecord {
         version: number,
         sealed: accepted.sealed,

@@ -2,6 +2,7 @@
 //! is asked is in the room of sources.
 
 mod aws;
+mod consent;
 mod oauth;
 mod spiffe;
 mod vault;
@@ -9,6 +10,9 @@ mod vault;
 pub use aws::AwsProof;
 pub use aws::AwsRole;
 pub use aws::AwsSecret;
+pub use consent::CALLBACK_PATH;
+pub use consent::ConsentProof;
+pub use consent::OauthConsent;
 pub use oauth::ClientAuth;
 pub use oauth::ExchangeSubject;
 pub use oauth::OauthAssertion;

@@ -396,6 +396,8 @@ pub enum ActKind {
     CredentialRevoked,
     /// What is stored was replaced by what its source gave.
     CredentialRenewed,
+    /// Its account consented, and what came of it is stored.
+    CredentialAuthorized,
     /// Its account must authorize it again.
     CredentialLapsed,
     CredentialTermsChanged,

@@ -6,6 +6,7 @@
 //! as every dispatch), and its answer goes to the strongbox unread.
 
 mod aws;
+mod consent;
 mod mint;
 mod oauth;
 mod spiffe;
@@ -14,6 +15,8 @@ mod vault;
 mod way;
 
 // The public interface is:
+pub use consent::Redeemed;
+pub use consent::redeem;
 pub use mint::MintFault;
 pub use mint::Mints;
 pub use mint::UNWATCHED_S;

@@ -40,7 +40,7 @@ const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The name under which a new refresh token is held.
-const REFRESH: &str = "refresh_token";
+pub(crate) const REFRESH: &str = "refresh_token";
 
 /// Client credentials (RFC 6749 §4.4).
 pub(crate) async fn client_credentials(
@@ -114,7 +114,7 @@ pub(crate) async fn jwt_bearer(recipe: &OauthAssertion, way: &mut Way<'_, impl T
 }
 
 /// What every grant asks in the same way.
-fn token_request(
+pub(crate) fn token_request(
     client: &OauthClient,
     key: Ingredient,
     grant: &'static str,
@@ -173,7 +173,7 @@ pub(crate) fn give_back(
 }
 
 /// What a token endpoint's answer gives (RFC 6749 §5.1).
-fn bearer(told: &Told) -> Result<Yield, MintFault> {
+pub(crate) fn bearer(told: &Told) -> Result<Yield, MintFault> {
     if !told.get("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")) {
         return Err(AnswerRefused::Unexpected("its token is of another type than Bearer").into());
     }

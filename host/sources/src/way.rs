@@ -105,6 +105,16 @@ impl<'mint, T: Transport> Way<'mint, T> {
         Self { wanted, strongbox, transport, vessel, renewed: None }
     }
 
+    /// One with what is known already.
+    pub(crate) fn with(
+        wanted: Wanted<'mint>,
+        strongbox: &'mint Strongbox,
+        transport: &'mint T,
+        vessel: Vessel,
+    ) -> Self {
+        Self { wanted, strongbox, transport, vessel, renewed: None }
+    }
+
     /// Sends one request and reads its answer.
     pub(crate) async fn ask(&mut self, exchange: Exchange) -> Result<Told, MintFault> {
         let Wanted { facts, record, selected, deadline, .. } = self.wanted;

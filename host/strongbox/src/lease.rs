@@ -94,6 +94,17 @@ impl Selected {
         &self.kind
     }
 
+    /// One that waits for its account: nothing that is stored goes out with it.
+    pub(crate) fn waiting(record: &CredentialRecord) -> Self {
+        let (tenant, credential, kind) = (record.tenant.clone(), record.id.clone(), record.kind.clone());
+        Self { tenant, credential, version: 0, epoch: record.epoch, kind, run: None, tool: None }
+    }
+
+    /// Whether it was selected as one that waits for its account.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.version == 0
+    }
+
     pub(crate) fn guard_key(&self) -> GuardKey {
         GuardKey { tenant: self.tenant.clone(), credential: self.credential.clone() }
     }
@@ -262,6 +273,14 @@ impl Strongbox {
         vessel: &Vessel,
         now: UnixMillis,
     ) -> Result<Lease, LeaseRefused> {
+        if selected.is_waiting() {
+            let guard = self.guards.take(selected.guard_key(), selected.epoch).map_err(|_| LeaseRefused::Stale)?;
+            let record = self.record(&selected.tenant, &selected.credential).ok_or(LeaseRefused::Unusable)?;
+            if record.epoch != selected.epoch || !crate::waits(record.state) {
+                return Err(LeaseRefused::Stale);
+            }
+            return Ok(lease_of(selected, Leased::Source(None, vessel.shared()), Some(guard)));
+        }
         let (guard, record) = self.take_guard(&selected, now)?;
         if !record.kind.is_recipe() {
             return Err(LeaseRefused::Unusable);

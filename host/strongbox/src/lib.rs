@@ -12,6 +12,7 @@
 
 mod accept;
 mod answer;
+mod authorization;
 mod carry;
 mod guards;
 #[cfg(test)]
@@ -46,6 +47,12 @@ pub use accept::SecretInput;
 pub use accept::ValueRefused;
 pub use answer::AnswerRefused;
 pub use answer::Told;
+pub use authorization::Authorization;
+pub use authorization::CLIENT_KEY;
+pub use authorization::CODE;
+pub use authorization::VERIFIER;
+pub use authorization::state_name;
+pub use authorization::waits;
 pub use guards::Flight;
 pub use guards::UseGuard;
 pub use identity::ClientIdentity;

@@ -164,8 +164,12 @@ impl Strongbox {
     ) -> Result<Accepted, ValueRefused> {
         let (tenant, credential) = (selected.tenant(), selected.credential());
         let record = self.record(tenant, credential).ok_or(ValueRefused::Unsealable)?;
-        let stored = self.open_version(&record, selected.version()).map_err(|_| ValueRefused::Unsealable)?;
-        let open = |part| carry::opened(part, Some(&stored), vessel).ok_or(ValueRefused::NotKeyAndToken);
+        let stored = if selected.is_waiting() {
+            None
+        } else {
+            Some(self.open_version(&record, selected.version()).map_err(|_| ValueRefused::Unsealable)?)
+        };
+        let open = |part| carry::opened(part, stored.as_ref(), vessel).ok_or(ValueRefused::NotKeyAndToken);
         let opened = parts.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         // Reserved whole, so that it is never moved while it grows.
         let mut value = Zeroizing::new(Vec::with_capacity(opened.iter().map(|part| part.bytes().len() + 1).sum()));

@@ -87,7 +87,7 @@ pub(crate) struct RollbackBody {
 }
 
 /// A value on its way in.
-struct Value(SecretInput);
+pub(crate) struct Value(pub(crate) SecretInput);
 
 impl Default for Value {
     fn default() -> Self {

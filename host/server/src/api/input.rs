@@ -48,10 +48,17 @@ impl Input {
         self.parameters.get(index).and_then(|text| text.parse().ok()).ok_or_else(Problem::not_found)
     }
 
+    /// The query as written.
+    pub(crate) fn raw_query(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
     /// The query's parameters as written.
     pub(crate) fn query(&self) -> impl Iterator<Item = (&str, &str)> {
-        let query = self.head.uri.query().unwrap_or_default();
-        query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
+        self.raw_query()
+            .split('&')
+            .filter(|part| !part.is_empty())
+            .map(|part| part.split_once('=').unwrap_or((part, "")))
     }
 
     /// One parameter of the query, by name.

@@ -19,6 +19,7 @@ use crate::api::input::Input;
 use crate::api::input::MESSAGE_PACK;
 use crate::api::problem;
 use crate::api::reply::Reply;
+use crate::api::routes::ANY_QUERY;
 use crate::api::routes::Handler;
 use crate::api::routes::ROUTES;
 use crate::api::routes::Route;
@@ -48,6 +49,8 @@ pub(crate) enum Body {
     Call(Shape),
     /// JSON, or a page for people.
     Page(Shape),
+    /// A page for people.
+    Html,
     Octets,
     Text,
     /// A JSON document of another standard.
@@ -85,6 +88,7 @@ pub(crate) fn document() -> Value {
                 "token": { "type": "http", "scheme": "bearer", "description": "An API token (`kb_…`), a run's token (`kbr_…`) or a JWT of a configured issuer." },
                 "certificate": { "type": "mutualTLS", "description": "A client certificate whose SPIFFE id is configured; without an Authorization header." },
                 "signature": { "type": "apiKey", "in": "header", "name": "webhook-signature", "description": "Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, by the hook's secret." },
+                "state": { "type": "apiKey", "in": "query", "name": "state", "description": "What `/v1/credentials/authorize` gave the account's browser to bring back; good once." },
                 "operatorToken": { "type": "http", "scheme": "bearer", "description": "The operator's token (`kbop_…`), on the admin listener." },
             },
         },
@@ -103,6 +107,7 @@ fn operation(route: &Route, schemas: &mut BTreeMap<String, Value>) -> Value {
     );
     let (security, listener) = match route.handler {
         Handler::Open(_) => (json!([]), "both"),
+        Handler::Signed(_) if route.query == ANY_QUERY => (json!([{ "state": [] }]), "public"),
         Handler::Signed(_) => (json!([{ "signature": [] }]), "public"),
         Handler::Tenant(_) => (json!([{ "token": [] }, { "certificate": [] }]), "public"),
         Handler::Operator(_) => (json!([{ "operatorToken": [] }]), "admin"),
@@ -172,6 +177,7 @@ fn content(body: Body, schemas: &mut BTreeMap<String, Value>) -> Option<Value> {
             "application/json": { "schema": add_schema(schemas, shape) },
             "text/html": { "schema": { "type": "string" } },
         })),
+        Body::Html => Some(json!({ "text/html": { "schema": { "type": "string" } } })),
         Body::Octets => Some(json!({ "application/octet-stream": {} })),
         Body::Text => Some(json!({ "text/plain": { "schema": { "type": "string" } } })),
         Body::Document => Some(json!({ "application/json": { "schema": { "type": "object" } } })),

@@ -14,6 +14,7 @@ use keybearer_gate::TenantContext;
 use crate::api::App;
 use crate::api::Side;
 use crate::api::calls;
+use crate::api::consent;
 use crate::api::credentials;
 use crate::api::grants;
 use crate::api::health;
@@ -116,6 +117,9 @@ macro_rules! routes {
     };
 }
 
+/// An issuer adds parameters of its own to a callback, which are not looked at (RFC 6749 §4.1.2).
+pub(crate) const ANY_QUERY: &[&str] = &["state", "code", "iss", "error", "error_description"];
+
 const NO_BODY: Body = Body::Nothing;
 const CALL: Option<&str> = Some("call");
 const CREDENTIALS: Option<&str> = Some("credentials");
@@ -150,6 +154,10 @@ routes! {
         tenant!(tools::get), CALL, &[], NO_BODY => 200 one::<executor::ToolView>();
     POST "/v1/credentials" store_credential "Stores a credential. The value is never shown again.",
         tenant!(credentials::store), CREDENTIALS, &[], one::<credentials::StoreBody>() => 201 one::<executor::CredentialView>();
+    POST "/v1/credentials/authorize" authorize_credential "Has a credential wait until its account consents (OAuth authorization code with PKCE), and says where its browser is to go.",
+        tenant!(consent::authorize), CREDENTIALS, &[], one::<consent::AuthorizeBody>() => 201 one::<executor::AuthorizationBegun>();
+    GET "/v1/oauth/callback" oauth_callback "Where an account's browser comes back to. `state` is the proof, and is good once; whatever is wrong is answered by one page.",
+        signed!(consent::callback), None, ANY_QUERY, NO_BODY => 200 Body::Html;
     GET "/v1/credentials" list_credentials "Lists the tenant's credentials, without values.",
         tenant!(credentials::list), CREDENTIALS, &[], NO_BODY => 200 many::<executor::CredentialView>();
     GET "/v1/credentials/{id}" get_credential "Shows one credential, without its values.",

@@ -1,5 +1,6 @@
 //! `keybearer credential`. A value is read from a file or from stdin, sent once, and wiped.
 
+mod authorize;
 mod terms;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::Global;
 use crate::cli::client::Client;
+use crate::cli::credential::authorize::Authorize;
 use crate::cli::credential::terms::Terms;
 use crate::cli::output::Output;
 use crate::cli::target;
@@ -26,6 +28,8 @@ use crate::cli::target;
 pub(crate) enum Credential {
     /// Store a credential
     Store(Store),
+    /// Have an account authorize a credential (OAuth): prints where its browser is to go, and waits
+    Authorize(Authorize),
     /// List the credentials, without values
     List,
     /// Show one, with its versions
@@ -157,6 +161,7 @@ impl Credential {
         let client = global.tenant()?;
         match self {
             Self::Store(store) => output.show(&store.send(&client).await?, COLUMNS),
+            Self::Authorize(authorize) => authorize.run(&client, output).await?,
             Self::List => output.show(&client.get("/v1/credentials").await?, COLUMNS),
             Self::Show { credential } => {
                 let path = path(&client, credential).await?;
@@ -242,8 +247,7 @@ impl Store {
 
     fn kind(&self) -> anyhow::Result<Value> {
         if let Some(path) = &self.kind_file {
-            let bytes = target::read_input(path, KIND_BYTES_MAX)?;
-            return serde_json::from_slice(&bytes).context("the kind is no JSON");
+            return kind_of(path);
         }
         Ok(match self.kind {
             Kind::Bearer => json!({ "kind": "bearer" }),
@@ -266,6 +270,12 @@ impl Store {
             }
         })
     }
+}
+
+/// Reads what kind a credential is.
+fn kind_of(path: &Path) -> anyhow::Result<Value> {
+    let bytes = target::read_input(path, KIND_BYTES_MAX)?;
+    serde_json::from_slice(&bytes).context("the kind is no JSON")
 }
 
 /// Reads a value. One line end is taken off: editors and `echo` add one.

@@ -1,0 +1,304 @@
+//! Consent of an account as onboarding: a credential waits while a browser asks its account, and becomes active with
+//! the refresh token that the code is redeemed for. Whatever is wrong with a callback is answered in one way. What
+//! waits is in memory: after a restart the account is asked again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keybearer_contract::Code;
+use keybearer_contract::CredentialId;
+use keybearer_contract::Problem;
+use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
+use keybearer_gate::ConsentProof;
+use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialKind;
+use keybearer_gate::CredentialRecord;
+use keybearer_gate::CredentialState;
+use keybearer_gate::OauthClient;
+use keybearer_gate::OauthConsent;
+use keybearer_gate::PrincipalLabel;
+use keybearer_gate::Scope;
+use keybearer_gate::Sealed;
+use keybearer_gate::TenantContext;
+use keybearer_gate::TenantDirectory as _;
+use keybearer_gate::TenantState;
+use keybearer_ledger::Act;
+use keybearer_ledger::ActKind;
+use keybearer_sources::Wanted;
+use keybearer_strongbox::SecretInput;
+use keybearer_strongbox::state_name;
+use keybearer_strongbox::waits;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use crate::CredentialView;
+use crate::Executor;
+use crate::NewCredential;
+use crate::act;
+use crate::credentials::next_version;
+use crate::credentials::view;
+use crate::mint::Way;
+use crate::onboarding;
+use crate::renewal;
+use crate::rows::one_more;
+
+/// A person logs in and reads what is asked; who takes longer begins again.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Accounts that a tenant asks at once, and all tenants together.
+const WAITING_OF_TENANT_MAX: usize = 32;
+const WAITING_MAX: usize = 4_096;
+
+/// One request, which its source answers in well under a second.
+const REDEEM_MAX: Duration = Duration::from_secs(15);
+
+/// An account is being asked.
+#[derive(Clone, Serialize, ToSchema)]
+pub struct AuthorizationBegun {
+    /// The credential that waits for it.
+    pub credential: CredentialView,
+    /// Where its account's browser is to go, within ten minutes. It is no secret, and is good once.
+    pub authorization_url: String,
+    /// When that ends, in milliseconds since 1970.
+    #[schema(value_type = u64)]
+    pub until: UnixMillis,
+}
+
+/// What a browser brought back (RFC 6749 §4.1.2, RFC 9207 §2).
+pub struct Callback {
+    /// `state`
+    pub state: String,
+    /// `iss`
+    pub issuer: Option<String>,
+    /// `code`; none if the account or its issuer refused.
+    pub code: Option<SecretInput>,
+}
+
+/// The accounts that are being asked, by the names of their states.
+#[derive(Default)]
+pub(crate) struct Consents(Mutex<HashMap<String, Waiting>>);
+
+/// One of them.
+#[derive(Clone)]
+struct Waiting {
+    tenant: TenantId,
+    credential: CredentialId,
+    epoch: u64,
+    by: PrincipalLabel,
+    redirect_uri: String,
+    sealed: Sealed,
+    until: Instant,
+}
+
+impl Consents {
+    /// One more; what was asked for the same credential before is good no more.
+    fn add(&self, name: String, waiting: Waiting) -> Result<(), Problem> {
+        let mut all = self.0.lock();
+        let now = Instant::now();
+        let is_same = |it: &Waiting| it.tenant == waiting.tenant && it.credential == waiting.credential;
+        all.retain(|_, it| now < it.until && !is_same(it));
+        let of_tenant = all.values().filter(|it| it.tenant == waiting.tenant).count();
+        if of_tenant >= WAITING_OF_TENANT_MAX || all.len() >= WAITING_MAX {
+            return Err(Problem::new(Code::TooMany, "too many accounts are being asked at once: try again later"));
+        }
+        all.insert(name, waiting);
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> Option<Waiting> {
+        self.0.lock().get(name).filter(|it| Instant::now() < it.until).cloned()
+    }
+
+    /// Takes it out: whether nobody else did.
+    fn take(&self, name: &str) -> bool {
+        self.0.lock().remove(name).is_some()
+    }
+}
+
+impl Executor {
+    /// Has a credential wait for its account: a new one, or one of this name and kind that waits already or must be
+    /// authorized again. `key` is the client's secret or key, if it has one.
+    ///
+    /// # Errors
+    /// [`Code::MalformedRequest`] for a kind that no account consents to; [`Code::CredentialRefused`] for a key that
+    /// does not fit; [`Code::Conflict`] for a name that is taken; [`Code::TooMany`].
+    pub async fn begin_authorization(
+        &self,
+        context: &TenantContext,
+        new: NewCredential,
+        consent: OauthConsent,
+        key: Option<SecretInput>,
+    ) -> Result<AuthorizationBegun, Problem> {
+        context.require(Scope::Credentials)?;
+        onboarding::check_texts(&new)?;
+        let CredentialKind::OauthRefreshToken(client) = &new.kind else {
+            return Err(Problem::new(Code::MalformedRequest, "an account consents to `oauth_refresh_token` only"));
+        };
+        let checked = new.kind.check().and_then(|()| consent.check());
+        checked.map_err(|refused| Problem::new(Code::MalformedRequest, refused.to_string()))?;
+        let known = self.store.credential_by_name(context.tenant(), &new.name);
+        if known.as_ref().is_some_and(|known| !waits(known.state) || known.kind != new.kind) {
+            return Err(Problem::new(Code::Conflict, "a credential of this name exists, and does not wait for this"));
+        }
+        let (tenant, id) = (context.tenant(), known.as_ref().map_or_else(CredentialId::random, |it| it.id.clone()));
+        let begun = self
+            .strongbox
+            .begin_authorization(tenant, &id, &new.kind, key)
+            .map_err(|refused| Problem::new(Code::CredentialRefused, refused.to_string()))?;
+        let proof = ConsentProof { state: &begun.state, challenge: &begun.challenge };
+        let authorization_url = consent.authorization_url(client, proof);
+        let record = match known {
+            Some(known) => known,
+            None => self.store_waiting(context, &id, new).await?,
+        };
+        let waiting = Waiting {
+            tenant: tenant.clone(),
+            credential: id,
+            epoch: record.epoch,
+            by: context.principal().clone(),
+            redirect_uri: consent.redirect_uri,
+            sealed: begun.sealed,
+            until: Instant::now() + WAIT_MAX,
+        };
+        self.consents.add(begun.name, waiting)?;
+        let until = UnixMillis(UnixMillis::now().0 + u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX));
+        Ok(AuthorizationBegun { credential: view(&record), authorization_url, until })
+    }
+
+    async fn store_waiting(
+        &self,
+        context: &TenantContext,
+        id: &CredentialId,
+        new: NewCredential,
+    ) -> Result<Arc<CredentialRecord>, Problem> {
+        let now = UnixMillis::now();
+        let (terms, expires) = onboarding::terms_of(&new, now)?;
+        let record = CredentialRecord {
+            id: id.clone(),
+            tenant: context.tenant().clone(),
+            name: new.name,
+            kind: new.kind,
+            owner: new.owner,
+            justification: new.justification,
+            expires: Some(expires),
+            state: CredentialState::Pending,
+            epoch: 1,
+            created: now,
+            versions: Vec::new(),
+            overlaps: Vec::new(),
+            renewal: None,
+            terms,
+        };
+        let turn = self.rows.turn().await;
+        let has = self.store.credentials(context.tenant()).len();
+        one_more("credentials", has, self.rows.ceilings.credentials, "rotate one that is there instead")?;
+        let store = Arc::clone(&self.store);
+        let record = crate::blocking(move || store.insert_credential(record)).await?;
+        drop(turn);
+        let stored = act::of_tenant(context, ActKind::CredentialStored, id.as_str());
+        self.record(Act { epoch: Some(1), commit: Some(self.store.commits()), ..stored }).await?;
+        Ok(record)
+    }
+
+    /// Takes what a browser brought back: whether the credential is active now. Nothing says why it is not, and no
+    /// state is good twice.
+    pub async fn end_authorization(self: &Arc<Self>, callback: Callback) -> bool {
+        // A task of its own: a code that is redeemed while nobody waits any more is gone.
+        let (executor, running) = (Arc::clone(self), self.running.token());
+        let ending = tokio::spawn(async move {
+            let _running = running;
+            executor.redeem(callback).await.is_some()
+        });
+        ending.await.unwrap_or(false)
+    }
+
+    async fn redeem(&self, callback: Callback) -> Option<()> {
+        let Callback { state, issuer, code } = callback;
+        let name = state_name(&state)?;
+        let waiting = self.consents.find(name)?;
+        let Waiting { tenant, credential, epoch, by, redirect_uri, sealed, .. } = waiting;
+        if !self.strongbox.is_state(&tenant, &credential, &state) || !self.consents.take(name) {
+            return None;
+        }
+        self.store.tenant(&tenant).filter(|tenant| tenant.state == TenantState::Active)?;
+        let record = self.store.credential(&tenant, &credential)?;
+        let CredentialKind::OauthRefreshToken(client) = &record.kind else { return None };
+        if !is_of(client, issuer.as_deref()) || !waits(record.state) || record.epoch != epoch {
+            tracing::warn!(%tenant, %credential, "an authorization came back from elsewhere, or too late");
+            return None;
+        }
+        let selected = self.strongbox.select_waiting(&tenant, &credential).ok()?;
+        let vessel = self.strongbox.resume_authorization(&selected, name, &sealed, code?).ok()?;
+        let facts = renewal::facts_of_act(&tenant, &by);
+        let deadline = Instant::now() + REDEEM_MAX;
+        let wanted = Wanted { facts: &facts, record: &record, selected: &selected, watched: false, deadline };
+        let asked = (client, redirect_uri.as_str());
+        let redeemed = keybearer_sources::redeem(wanted, asked, vessel, &self.strongbox, &Way(self)).await;
+        let warn = |why: &dyn std::fmt::Display| {
+            tracing::warn!(%tenant, %credential, %why, "what an account consented to could not be stored");
+        };
+        let redeemed = redeemed.inspect_err(|fault| warn(fault)).ok()?;
+        let number = next_version(&record);
+        let sealed = self.strongbox.seal_held(&selected, &redeemed.vessel, &redeemed.parts, number);
+        let version = renewal::version(number, sealed.inspect_err(|refused| warn(refused)).ok()?);
+        let (store, of, subject, next) = (Arc::clone(&self.store), tenant.clone(), credential.clone(), epoch + 1);
+        let stored = crate::blocking(move || store.add_version(&of, &subject, version, next)).await;
+        stored.inspect_err(|problem| warn(&problem.detail)).ok()?;
+        self.strongbox.barrier_rotate(&tenant, &credential, next).await;
+        let act = act::within(&tenant, by, ActKind::CredentialAuthorized, credential.as_str());
+        self.record(Act { version: Some(number), epoch: Some(next), commit: Some(self.store.commits()), ..act })
+            .await
+            .ok()
+    }
+}
+
+/// Whether an answer is its client's issuer's: one that is named must name itself (RFC 9207 §2.4).
+fn is_of(client: &OauthClient, issuer: Option<&str>) -> bool {
+    client.issuer.as_deref().is_none_or(|known| issuer == Some(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(tenant: &TenantId) -> Waiting {
+        Waiting {
+            tenant: tenant.clone(),
+            credential: CredentialId::random(),
+            epoch: 1,
+            by: PrincipalLabel::host(),
+            redirect_uri: String::new(),
+            sealed: Sealed(Arc::default()),
+            until: Instant::now() + WAIT_MAX,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_account_is_asked_ends_after_ten_minutes_and_is_answered_once() {
+        let (consents, tenant) = (Consents::default(), TenantId::random());
+        for name in ["early", "late"] {
+            consents.add(name.to_owned(), waiting(&tenant)).expect("room");
+        }
+        tokio::time::advance(WAIT_MAX - Duration::from_millis(1)).await;
+        assert!(consents.find("early").is_some() && consents.take("early") && !consents.take("early"));
+        assert!(consents.find("early").is_none());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(consents.find("late").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_asks_too_many_accounts_takes_no_room_from_others() {
+        let (consents, tenant) = (Consents::default(), TenantId::random());
+        for number in 0..WAITING_OF_TENANT_MAX {
+            consents.add(number.to_string(), waiting(&tenant)).expect("room");
+        }
+        assert_eq!(consents.add("more".to_owned(), waiting(&tenant)).map_err(|it| it.code), Err(Code::TooMany));
+        assert!(consents.add("other".to_owned(), waiting(&TenantId::random())).is_ok());
+        tokio::time::advance(WAIT_MAX).await;
+        assert!(consents.add("more".to_owned(), waiting(&tenant)).is_ok(), "what is over takes no room");
+    }
+}
