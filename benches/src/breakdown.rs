@@ -25,6 +25,7 @@ use crate::calls::Prepared;
 use crate::calls::Stage;
 use crate::calls::UPSTREAM;
 use crate::instance;
+use crate::leases;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::stats::median;
@@ -50,6 +51,7 @@ pub(crate) fn measure(
         let bench = Bench { executor, token, slice };
         bench.pieces(built, report).await?;
         bench.wholes(report).await?;
+        leases::measure(slice, report).await?;
         bench.executor.shutdown(Duration::from_secs(1)).await;
         anyhow::Ok(())
     })?;
@@ -179,7 +181,7 @@ fn by_call(batch: Duration) -> f64 {
 }
 
 /// Microseconds of one turn, the median of batches.
-fn repeat(slice: Duration, mut turn: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+pub(crate) fn repeat(slice: Duration, mut turn: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let mut batches = Vec::new();
     let began = Instant::now();
     while began.elapsed() < slice {

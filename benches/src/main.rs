@@ -7,6 +7,7 @@ mod calls;
 mod children;
 mod floor;
 mod instance;
+mod leases;
 mod load;
 mod machine;
 mod ours;
