@@ -1,3 +1,4 @@
 //! Signatures: a key signs what a tool sends, and neither the key nor what else it could sign is in the tool's hands.
 
+mod proofs;
 mod sigv4;

@@ -30,6 +30,7 @@ const EXPOSING: [&str; 11] = [
     "host/strongbox/src/identity.rs",
     "host/strongbox/src/minted.rs",
     "host/strongbox/src/place.rs",
+    "host/strongbox/src/proof.rs",
     "host/strongbox/src/scrub/sets.rs",
     "host/strongbox/src/seal.rs",
     "host/strongbox/src/successor.rs",

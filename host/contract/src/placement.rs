@@ -1,9 +1,18 @@
 //! Placements: where a slot's credential goes on a request, and what of the request is the slot's alone from
 //! then on. Not for putting it there.
 
+mod hmac;
+mod jwt;
+
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::hmac::Hmac;
+pub use self::hmac::HmacAlgorithm;
+pub use self::hmac::HmacEncoding;
+pub use self::hmac::HmacOver;
+pub use self::jwt::Jwt;
+pub use self::jwt::SigningAlgorithm;
 use crate::manifest::is_ownable_header;
 use crate::manifest::is_token;
 
@@ -36,6 +45,11 @@ pub enum Placement {
     /// Nothing on the request: the connection proves an identity by a client certificate (RFC 8446 §4.4.2), if the
     /// peer asks for one.
     MutualTls,
+    /// A MAC over the body; the value is its key. What is under it stands here, too.
+    Hmac(Hmac),
+    /// `Authorization: Bearer …` of a JWT that the host makes and signs; the value is a private key. What it claims
+    /// stands here.
+    Jwt(Jwt),
 }
 
 /// What a signature of AWS adds to a request.
@@ -58,10 +72,11 @@ impl Placement {
     #[must_use]
     pub fn owns_header(&self, header: &str) -> bool {
         match self {
-            Self::Bearer | Self::Basic => header == "authorization",
+            Self::Bearer | Self::Basic | Self::Jwt(_) => header == "authorization",
             Self::Header { name } => header == name,
             Self::Query { .. } | Self::MutualTls => false,
             Self::Sigv4 { .. } => SIGV4_HEADERS.contains(&header),
+            Self::Hmac(hmac) => hmac.owns_header(header),
         }
     }
 
@@ -71,7 +86,8 @@ impl Placement {
         match self {
             Self::Query { name } => parameter.eq_ignore_ascii_case(name),
             Self::Sigv4 { .. } => SIGV4_PARAMETERS.iter().any(|owned| parameter.eq_ignore_ascii_case(owned)),
-            Self::Bearer | Self::Basic | Self::Header { .. } | Self::MutualTls => false,
+            Self::Bearer | Self::Basic | Self::Header { .. } => false,
+            Self::MutualTls | Self::Hmac(_) | Self::Jwt(_) => false,
         }
     }
 
@@ -88,6 +104,8 @@ impl Placement {
             Self::Sigv4 { region, service } if ![region, service].into_iter().all(|word| is_scope_word(word)) => {
                 Err("region and service are 1 to 32 lower-case letters, digits and hyphens".to_owned())
             }
+            Self::Hmac(hmac) => hmac.check(),
+            Self::Jwt(jwt) => jwt.check(),
             _ => Ok(()),
         }
     }
@@ -125,5 +143,72 @@ mod tests {
             assert!(signed.owns_parameter(parameter), "{parameter}");
         }
         assert!(!signed.owns_parameter("list-type"));
+    }
+
+    fn parsed(text: &str) -> Result<Placement, String> {
+        #[derive(Deserialize)]
+        struct Holder {
+            placement: Placement,
+        }
+        let holder: Holder = toml::from_str(&format!("placement = {{ {text} }}")).map_err(|error| error.to_string())?;
+        holder.placement.check().map(|()| holder.placement)
+    }
+
+    #[test]
+    fn p09_n20_a_mac_is_written_in_fields_that_are_no_guests_and_over_what_the_manifest_says() {
+        let hmac = |rest: &str| parsed(&format!("kind = \"hmac\", algorithm = \"hmac-sha256\", {rest}"));
+        let body = "over = \"body\", encoding = \"hex\"";
+        let timed = "over = \"timestamp_body\", encoding = \"base64\"";
+        let placed =
+            hmac(&format!("header = \"x-signature\", prefix = \"v1=\", timestamp_header = \"x-timestamp\", {timed}"));
+        let placed = placed.expect("may be said");
+        assert!(placed.owns_header("x-signature") && placed.owns_header("x-timestamp"));
+        assert!(!placed.owns_header("x-other") && !placed.owns_parameter("x-signature"));
+        assert!(hmac(&format!("header = \"authorization\", prefix = \"HMAC \", {body}")).is_ok());
+        for bad in [
+            format!("header = \"X-Signature\", {body}"),
+            format!("header = \"x signature\", {body}"),
+            format!("header = \"host\", {body}"),
+            format!("header = \"content-length\", {body}"),
+            format!("header = \"proxy-authorization\", {body}"),
+            format!("header = \"x-signature\", timestamp_header = \"x-timestamp\", {body}"),
+            format!("header = \"x-signature\", {timed}"),
+            format!("header = \"x-signature\", timestamp_header = \"x-signature\", {timed}"),
+            format!("header = \"x-signature\", timestamp_header = \"Host\", {timed}"),
+            format!("header = \"x-signature\", prefix = \"a\\nb\", {body}"),
+            format!("header = \"x-signature\", prefix = \"{}\", {body}", "p".repeat(33)),
+            format!("header = \"x-signature\", key = \"in the manifest\", {body}"),
+            "header = \"x-signature\", over = \"url\", encoding = \"hex\"".to_owned(),
+        ] {
+            assert!(hmac(&bad).is_err(), "{bad}");
+        }
+        assert!(
+            parsed(&format!("kind = \"hmac\", algorithm = \"hmac-md5\", header = \"x-signature\", {body}")).is_err()
+        );
+    }
+
+    #[test]
+    fn p09_n20_what_a_jwt_claims_is_bounded_texts_of_the_manifest() {
+        let jwt = |claims: &str, life: &str| {
+            parsed(&format!("kind = \"jwt\", algorithm = \"ES256\", claims = {{ {claims} }}, lifetime_s = {life}"))
+        };
+        let placed = jwt("iss = \"us\", aud = \"https://api.example.com\"", "60").expect("may be said");
+        assert!(placed.owns_header("authorization") && !placed.owns_header("x-signature"));
+        let nine: Vec<_> = (0..9).map(|n| format!("c{n} = \"x\"")).collect();
+        for (claims, life) in [
+            ("", "60"),
+            ("iss = \"us\"", "0"),
+            ("iss = \"us\"", "3601"),
+            ("iss = \"us\", exp = \"1\"", "60"),
+            ("iss = \"us\", jti = \"mine\"", "60"),
+            ("iss = \"\"", "60"),
+            ("iss = \"a\\u0000b\"", "60"),
+            ("iss = 7", "60"),
+            (nine.join(", ").as_str(), "60"),
+            (format!("iss = \"{}\"", "x".repeat(513)).as_str(), "60"),
+        ] {
+            assert!(jwt(claims, life).is_err(), "{claims} {life}");
+        }
+        assert!(parsed("kind = \"jwt\", algorithm = \"none\", claims = { iss = \"us\" }, lifetime_s = 60").is_err());
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::SigningAlgorithm;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use crate::OauthAssertion;
 use crate::OauthClient;
 use crate::OauthExchange;
 use crate::RecipeRefused;
-use crate::SigningAlgorithm;
 use crate::SpiffeId;
 use crate::SpiffeJwt;
 use crate::SpiffeX509;
@@ -46,6 +46,10 @@ pub enum CredentialKind {
     /// An access key of AWS: its id, its secret and, where it is a session's, the session token, on lines of their
     /// own. It signs, and is itself on no request but for the session token.
     AwsKeys,
+    /// The key of a MAC: its text is the key, byte for byte. It is itself on no request.
+    HmacKey,
+    /// A private key that signs JWTs. It is itself on no request.
+    JwtKey(JwtKey),
     /// A recipe: the client secret is the value; an access token is minted with it (RFC 6749 §4.4) and
     /// is what goes out, as a bearer.
     OauthClientCredentials(OauthClient),
@@ -72,6 +76,17 @@ pub enum CredentialKind {
     SpiffeX509(SpiffeX509),
     /// A recipe without a value: a JWT-SVID of the Workload API goes out, as a bearer.
     SpiffeJwt(SpiffeJwt),
+}
+
+/// What is known of a private key that signs JWTs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JwtKey {
+    /// What it signs by, as its slot must say.
+    pub alg: SigningAlgorithm,
+    /// The key's id, for the header; where its upstream has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
 }
 
 /// What a stored value looks like.
@@ -109,6 +124,11 @@ pub enum Yields {
     AwsKeys,
     /// One private key and its chain of certificates in PEM, which a connection proves.
     Identity,
+    /// The key of a MAC (see [`CredentialKind::HmacKey`]).
+    HmacKey,
+    /// A private key that signs JWTs. Stored, and never fetched: no recipe says this.
+    #[serde(skip)]
+    JwtKey(SigningAlgorithm),
 }
 
 impl Yields {
@@ -116,15 +136,17 @@ impl Yields {
     #[must_use]
     pub fn fits(self, placement: &keybearer_contract::Placement) -> bool {
         use keybearer_contract::Placement;
-        matches!(
-            (self, placement),
+        match (self, placement) {
             (Self::Bearer, Placement::Bearer)
-                | (Self::Basic, Placement::Basic)
-                | (Self::Header, Placement::Header { .. })
-                | (Self::Query, Placement::Query { .. })
-                | (Self::AwsKeys, Placement::Sigv4 { .. })
-                | (Self::Identity, Placement::MutualTls)
-        )
+            | (Self::Basic, Placement::Basic)
+            | (Self::Header, Placement::Header { .. })
+            | (Self::Query, Placement::Query { .. })
+            | (Self::AwsKeys, Placement::Sigv4 { .. })
+            | (Self::HmacKey, Placement::Hmac(_))
+            | (Self::Identity, Placement::MutualTls) => true,
+            (Self::JwtKey(alg), Placement::Jwt(jwt)) => alg == jwt.algorithm,
+            _ => false,
+        }
     }
 }
 
@@ -143,6 +165,8 @@ impl CredentialKind {
             Self::Header => Yields::Header,
             Self::Query => Yields::Query,
             Self::AwsKeys | Self::AwsRole(_) => Yields::AwsKeys,
+            Self::HmacKey => Yields::HmacKey,
+            Self::JwtKey(key) => Yields::JwtKey(key.alg),
             Self::AwsSecret(recipe) => recipe.yields,
             Self::VaultKv(recipe) => recipe.yields,
             Self::VaultDatabase(recipe) => recipe.yields,
@@ -156,7 +180,11 @@ impl CredentialKind {
     /// [`RecipeRefused`] says which field must not be as it is.
     pub fn check(&self) -> Result<(), RecipeRefused> {
         match self {
-            Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys => Ok(()),
+            Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys | Self::HmacKey => Ok(()),
+            Self::JwtKey(JwtKey { kid: Some(kid), .. }) if !crate::recipe::is_plain(kid) => {
+                Err(RecipeRefused("the key's id is 1 to 1024 printable characters"))
+            }
+            Self::JwtKey(_) => Ok(()),
             Self::OauthClientCredentials(client) if client.client_auth == ClientAuth::None => {
                 Err(RecipeRefused("client credentials are for a client that proves itself"))
             }
@@ -188,7 +216,8 @@ impl CredentialKind {
             Self::OauthRefreshToken(client) => client.token_form(),
             Self::OauthTokenExchange(exchange) => exchange.stored(),
             Self::OauthJwtBearer(assertion) => StoredForm::Key(assertion.alg),
-            Self::Bearer | Self::Header | Self::Query => StoredForm::Text,
+            Self::JwtKey(key) => StoredForm::Key(key.alg),
+            Self::Bearer | Self::Header | Self::Query | Self::HmacKey => StoredForm::Text,
             Self::SpiffeX509(_) | Self::SpiffeJwt(_) => StoredForm::Nothing,
         }
     }
@@ -211,7 +240,10 @@ impl CredentialKind {
     /// Whether what goes out is fetched or minted with what is stored; otherwise it is what is stored.
     #[must_use]
     pub fn is_recipe(&self) -> bool {
-        !matches!(self, Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys)
+        !matches!(
+            self,
+            Self::Bearer | Self::Basic | Self::Header | Self::Query | Self::AwsKeys | Self::HmacKey | Self::JwtKey(_)
+        )
     }
 
     /// Whether what is stored is replaced by what its source answers: then what is minted is one for all runs, for

@@ -6,8 +6,7 @@
 use keybearer_contract::CredentialId;
 use keybearer_contract::Method;
 use keybearer_contract::Scheme;
-use serde::Deserialize;
-use serde::Serialize;
+use keybearer_contract::SigningAlgorithm;
 use serde_json::Value;
 
 use crate::Attach;
@@ -72,32 +71,6 @@ pub struct Assertion {
     pub audience: String,
     /// From `iat` to `exp`, in seconds.
     pub life_s: u64,
-}
-
-/// How a JWT is signed (RFC 7518 §3.1, RFC 8037 §3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SigningAlgorithm {
-    /// ECDSA on P-256 with SHA-256.
-    #[serde(rename = "ES256")]
-    Es256,
-    /// Ed25519.
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    #[serde(rename = "RS256")]
-    Rs256,
-}
-
-impl SigningAlgorithm {
-    /// The header's `alg`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-            Self::Rs256 => "RS256",
-        }
-    }
 }
 
 /// How a request to a source proves who sends it.

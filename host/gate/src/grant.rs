@@ -280,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn p08_p09_a_version_that_has_another_thing_signed_is_not_covered() {
+        let mac = r#"{ kind = "hmac", header = "x-signature", algorithm = "hmac-sha256", over = "body", encoding = "hex", prefix = "v1=" }"#;
+        let jwt = r#"{ kind = "jwt", algorithm = "ES256", claims = { iss = "us", aud = "them" }, lifetime_s = 60 }"#;
+        for (placement, from, to) in [
+            (mac, "x-signature", "x-other"),
+            (mac, "over = \"body\"", "over = \"timestamp_body\", timestamp_header = \"x-timestamp\""),
+            (mac, "\"hex\"", "\"base64\""),
+            (mac, "v1=", "v2="),
+            (jwt, "ES256", "EdDSA"),
+            (jwt, "aud = \"them\"", "aud = \"others\""),
+            (jwt, "aud = \"them\"", "aud = \"them\", scope = \"all\""),
+            (jwt, "= 60", "= 61"),
+        ] {
+            let text = TEXT.replace("{ kind = \"bearer\" }", placement);
+            let approved = surface(&text, "a");
+            assert!(approved.covers(&surface(&text, "a")));
+            assert!(!approved.covers(&surface(&text.replace(from, to), "a")), "{to}");
+        }
+    }
+
+    #[test]
     fn a_version_that_asks_for_less_is_covered() {
         let approved = surface(&TEXT.replace("/v1/refunds", "/v1/{rest...}"), "a");
         assert!(approved.covers(&surface(TEXT, "a")));

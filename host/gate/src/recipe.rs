@@ -18,6 +18,7 @@ pub use oauth::ExchangeSubject;
 pub use oauth::OauthAssertion;
 pub use oauth::OauthClient;
 pub use oauth::OauthExchange;
+pub(crate) use oauth::is_plain;
 pub use spiffe::SpiffeJwt;
 pub use spiffe::SpiffeX509;
 pub use vault::VaultDatabase;

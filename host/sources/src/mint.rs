@@ -235,7 +235,9 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         | CredentialKind::Basic
         | CredentialKind::Header
         | CredentialKind::Query
-        | CredentialKind::AwsKeys => return Err(MintFault::Stale),
+        | CredentialKind::AwsKeys
+        | CredentialKind::HmacKey
+        | CredentialKind::JwtKey(_) => return Err(MintFault::Stale),
     };
     let mut yielded = yielded;
     if record.kind.changes_unseen() && !wanted.watched {

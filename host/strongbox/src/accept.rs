@@ -4,9 +4,9 @@
 //!
 //! Not for recipes that fetch a value elsewhere: what they mint is read in `minted`.
 
+use keybearer_contract::SigningAlgorithm;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::Sealed;
-use keybearer_gate::SigningAlgorithm;
 use keybearer_gate::StoredForm;
 use keybearer_gate::Yields;
 use zeroize::Zeroizing;
@@ -96,8 +96,8 @@ pub enum ValueRefused {
     /// It is no access key of AWS.
     #[error("the value of an access key is its id, its secret and perhaps a session token, on lines of their own")]
     NotAwsKeys,
-    /// It is no private key that the recipe's algorithm takes.
-    #[error("the value is no private key of the recipe's algorithm: PEM that is not encrypted, or a JWK")]
+    /// It is no private key that the algorithm takes.
+    #[error("the value is no private key of its algorithm: PEM that is not encrypted, or a JWK")]
     NotAKey,
     /// A recipe with a client's secret and a token has each on lines of its own.
     #[error("the value of this recipe is the client's secret or key and, on a line of its own, the token")]
@@ -145,12 +145,13 @@ pub(crate) fn check_yielded(yields: Yields, value: &Secret) -> Result<(), ValueR
     match yields {
         // RFC 9110 §5.5, less the space: a credential with one would be a scheme and a credential.
         Yields::Bearer | Yields::Header => check_bytes(value, bytes, u8::is_ascii_graphic),
-        // Percent-encoded (RFC 3986), base64 (RFC 7617): spaces may be.
-        Yields::Query => check_bytes(value, bytes, is_printable),
+        // Percent-encoded (RFC 3986), base64 (RFC 7617), not sent at all: spaces may be.
+        Yields::Query | Yields::HmacKey => check_bytes(value, bytes, is_printable),
         Yields::Basic => {
             let (_, password) = user_and_password(bytes).ok_or(ValueRefused::NotUserAndPassword)?;
             check_bytes(value, password, is_printable)
         }
+        Yields::JwtKey(alg) => check_key(value, bytes, alg),
         Yields::AwsKeys => {
             let keys = aws_keys(bytes).ok_or(ValueRefused::NotAwsKeys)?;
             for part in [Some(keys.id), Some(keys.secret), keys.token].into_iter().flatten() {
@@ -288,6 +289,21 @@ mod tests {
             keys(b"AKIAIOSFODNN7EXAMPLE\r\nwJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
             Err(ValueRefused::NotAwsKeys)
         );
+    }
+
+    #[test]
+    fn a_key_of_macs_is_sixteen_bytes_or_more_and_one_of_jwts_a_key_of_its_algorithm() {
+        let mac = |value: &[u8]| outcome(&CredentialKind::HmacKey, value);
+        assert_eq!(mac(b"fifteen-bytes-x"), Err(ValueRefused::TooShort));
+        assert_eq!(mac(b"sixteen bytes xy"), Ok(()));
+        assert_eq!(mac(b"sixteen-bytes-xy\n\n"), Err(ValueRefused::Unfit));
+        let jwt =
+            |alg, value: &[u8]| outcome(&CredentialKind::JwtKey(keybearer_gate::JwtKey { alg, kid: None }), value);
+        let key = br#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+            "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        assert_eq!(jwt(SigningAlgorithm::EdDsa, key), Ok(()));
+        assert_eq!(jwt(SigningAlgorithm::Es256, key), Err(ValueRefused::NotAKey));
+        assert_eq!(jwt(SigningAlgorithm::EdDsa, b"no key at all, 0123456789"), Err(ValueRefused::NotAKey));
     }
 
     #[test]

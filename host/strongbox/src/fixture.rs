@@ -211,6 +211,16 @@ const MANIFEST: &str = r#"
     description = "d"
     placement = { kind = "sigv4", region = "eu-west-1", service = "s3" }
     bindings = [{ host = "signed.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "mac"
+    description = "d"
+    placement = { kind = "hmac", header = "x-signature", algorithm = "hmac-sha256", over = "body", encoding = "hex" }
+    bindings = [{ host = "mac.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "jwt"
+    description = "d"
+    placement = { kind = "jwt", algorithm = "EdDSA", claims = { iss = "us", aud = "them" }, lifetime_s = 60 }
+    bindings = [{ host = "jwt.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
     [[allow]]
     host = "open.example.com"
     methods = ["GET"]

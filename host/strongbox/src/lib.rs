@@ -24,6 +24,7 @@ mod lease;
 mod master;
 mod minted;
 mod place;
+mod proof;
 mod raw;
 mod scrub;
 mod seal;

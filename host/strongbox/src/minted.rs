@@ -452,7 +452,8 @@ fn undo(selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) ->
 fn joined(yields: Yields, parts: &[&'static str], vessel: &Vessel) -> Result<Secret, KeepRefused> {
     let glue = match yields {
         Yields::Basic => b':',
-        Yields::Bearer | Yields::Header | Yields::Query | Yields::AwsKeys | Yields::Identity => b'\n',
+        Yields::Bearer | Yields::Header | Yields::Query => b'\n',
+        Yields::AwsKeys | Yields::HmacKey | Yields::JwtKey(_) | Yields::Identity => b'\n',
     };
     let parts: Option<Vec<_>> = parts.iter().map(|name| vessel.get(name)).collect();
     let parts = parts.ok_or(KeepRefused::Unfit)?;

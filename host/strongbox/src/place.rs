@@ -32,14 +32,11 @@ use crate::ClientIdentity;
 use crate::Derived;
 use crate::Lease;
 use crate::UseGuard;
-use crate::accept::AwsKeys;
-use crate::accept::aws_keys;
 use crate::carry;
 use crate::lease::Leased;
+use crate::proof::Proof;
 use crate::secret::Secret;
 use crate::secret::assert_lacks;
-use crate::sigv4;
-use crate::sigv4::Scope;
 
 /// Why a credential was not put on a request. Each is a mistake of ours: the gate has let through what
 /// it must not, or lease and request were mixed up. Nothing is sent.
@@ -71,7 +68,7 @@ pub enum PlaceRefused {
 
 /// The host's own: set here, or never set (threats N20–N22, N25, X27). A request that holds one has not
 /// been cleared as it should.
-const HOST_HEADERS: [HeaderName; 11] = [
+pub(crate) const HOST_HEADERS: [HeaderName; 11] = [
     header::HOST,
     header::ACCEPT_ENCODING,
     header::CONNECTION,
@@ -214,10 +211,10 @@ pub(crate) fn arm(cleared: Cleared, lease: Lease) -> Result<OpenArmed, PlaceRefu
         return Err(PlaceRefused::InTheClear);
     }
     let injection = injection(&attach, &lease.value)?;
-    let signing = signing(&attach, &lease.value)?;
+    let proof = proof(&attach, &lease.value)?;
     let mut open = assemble(facts, parts, Some(injection))?;
-    if let Some((scope, keys)) = signing {
-        open.derived = sigv4::sign(&mut open, scope, keys, UnixMillis::now())?;
+    if let Some(proof) = proof {
+        open.derived = proof.put(&mut open, UnixMillis::now())?;
     }
     open.credential = Some(attach.credential);
     open.guard = lease.guard;
@@ -257,21 +254,15 @@ fn injection(attach: &Attach, value: &Leased) -> Result<Injection, PlaceRefused>
     }
 }
 
-/// What signs the request once all else is on it, if something does.
-fn signing<'lease>(
-    attach: &'lease Attach,
-    value: &'lease Leased,
-) -> Result<Option<(Scope<'lease>, AwsKeys<'lease>)>, PlaceRefused> {
+/// What is made over the request once all else is on it, if something is.
+fn proof<'lease>(attach: &'lease Attach, value: &'lease Leased) -> Result<Option<Proof<'lease>>, PlaceRefused> {
     match (&attach.how, value) {
-        (How::Slot(Placement::Sigv4 { region, service }), Leased::Stored(_, secret)) => {
-            let keys = aws_keys(secret.expose()).ok_or(PlaceRefused::WrongKind)?;
-            Ok(Some((Scope { region, service }, keys)))
+        (How::Slot(placement), Leased::Stored(kind, secret)) => Proof::of_slot(placement, kind, secret),
+        (How::Slot(placement), Leased::Minted(kind, secret)) => Proof::of_slot(placement, kind, secret),
+        (How::Exchange(carried), Leased::Source(stored, vessel)) => {
+            let signing = carry::signing(carried, stored.as_ref(), vessel)?;
+            Ok(signing.map(|(scope, keys)| Proof::Sigv4(scope, keys)))
         }
-        (How::Slot(Placement::Sigv4 { region, service }), Leased::Minted(_, secret)) => {
-            let keys = aws_keys(secret.expose()).ok_or(PlaceRefused::WrongKind)?;
-            Ok(Some((Scope { region, service }, keys)))
-        }
-        (How::Exchange(carried), Leased::Source(stored, vessel)) => carry::signing(carried, stored.as_ref(), vessel),
         _ => Ok(None),
     }
 }
@@ -290,8 +281,8 @@ fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRef
             percent_encode(secret.expose(), &mut encoded);
             Ok(Injection { query: Some((name.clone(), encoded)), ..Injection::default() })
         }
-        // It is signed when all else is on it.
-        Placement::Sigv4 { .. } => Ok(Injection::default()),
+        // It is made when all else is on it.
+        Placement::Sigv4 { .. } | Placement::Hmac(_) | Placement::Jwt(_) => Ok(Injection::default()),
         Placement::MutualTls => {
             let identity = ClientIdentity::parse(secret).map_err(|_| PlaceRefused::WrongKind)?;
             Ok(Injection { identity: Some(identity), ..Injection::default() })

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::RsaKeyPair;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keybearer_gate::SigningAlgorithm;
+use keybearer_contract::SigningAlgorithm;
 use serde::Deserialize;
 use serde_json::Map;
 use serde_json::Value;

@@ -2,6 +2,7 @@
 //! endpoint is pinned here, by whoever stores the credential; none is taken from an answer (threats P11).
 
 use keybearer_contract::Scheme;
+use keybearer_contract::SigningAlgorithm;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -10,7 +11,6 @@ use crate::Auth;
 use crate::Field;
 use crate::Ingredient;
 use crate::RecipeRefused;
-use crate::SigningAlgorithm;
 use crate::StoredForm;
 use crate::Target;
 

@@ -30,7 +30,8 @@ use crate::api::reply::Reply;
 pub(crate) struct StoreBody {
     /// What people call it; unique within the tenant.
     name: String,
-    /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`; or a recipe:
+    /// What kind it is: `{"kind": "bearer"}`, `basic`, `header`, `query`, `aws_keys`,
+    /// `hmac_key`, `jwt_key` with `alg` and `kid`; or a recipe:
     /// `oauth_client_credentials`, `oauth_refresh_token` with `token_url`, `client_id`, `scope`; `oauth_token_exchange`,
     /// `oauth_jwt_bearer` with these under `client`; `vault_kv` with `server`, `mount`, `path`, `field`;
     /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`; `aws_role` with `region`, `role_arn`;

@@ -143,6 +143,8 @@ enum Kind {
     Query,
     /// An access key of AWS: id, secret and perhaps session token, on lines of their own
     AwsKeys,
+    /// The key of a MAC over requests; its text is the key
+    HmacKey,
     /// An OAuth client; the value is its secret
     OauthClientCredentials,
 }
@@ -255,6 +257,7 @@ impl Store {
             Kind::Header => json!({ "kind": "header" }),
             Kind::Query => json!({ "kind": "query" }),
             Kind::AwsKeys => json!({ "kind": "aws_keys" }),
+            Kind::HmacKey => json!({ "kind": "hmac_key" }),
             Kind::OauthClientCredentials => {
                 let mut kind = json!({
                     "kind": "oauth_client_credentials",

@@ -317,7 +317,7 @@ fn expand(kind: &CredentialKind, secret: &Secret, values: &mut Vec<Zeroizing<Vec
     let value = secret.expose();
     add(value);
     match kind {
-        CredentialKind::Bearer | CredentialKind::Header | CredentialKind::Query => {}
+        CredentialKind::Bearer | CredentialKind::Header | CredentialKind::Query | CredentialKind::HmacKey => {}
         CredentialKind::Basic => {
             if let Some((_, password)) = accept::user_and_password(value) {
                 add(password);
