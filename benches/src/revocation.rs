@@ -2,8 +2,9 @@
 //! each with a credential of its own that callers use without pause while it is revoked. Calls that begin after the
 //! acknowledgement must not arrive, and the ledger's audit must find nothing. What had been handed to the kernel
 //! before may be read later by an upstream that is busy: arrivals of calls that began before are counted apart,
-//! and are no failure, as from outside one cannot tell why they are late. That the last byte is with the kernel before the acknowledgement is shown by the tests
-//! of guards and wire, not by this.
+//! and are no failure, as from outside one cannot tell why they are late. That the last byte is with the kernel
+//! before the acknowledgement is shown by the tests of guards and wire, not by this.
+#![expect(clippy::print_stdout, reason = "what it prints is what it is asked for")]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -30,6 +30,7 @@ mod sync {
 
 #[path = "guards.rs"]
 #[expect(dead_code, unreachable_pub, reason = "the same code as the crate's own, of which the model uses a part")]
+#[expect(clippy::duplicate_mod, reason = "once over a real lock, and once over a lock of shuttle's")]
 mod guards;
 
 const SCHEDULES: usize = 5_000;
@@ -85,7 +86,7 @@ impl Model {
     /// In the store, then the barrier, then the acknowledgement: as `revoke` and `rotate` do it.
     fn act(&self, without: Without, epoch: u64) {
         *self.directory.lock() = epoch;
-        let barrier = self.guards.end_before(&self.key, epoch, epoch % 2 == 0);
+        let barrier = self.guards.end_before(&self.key, epoch, epoch.is_multiple_of(2));
         if without == Without::TheWait {
             let mut barrier = std::pin::pin!(barrier);
             let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -372,7 +372,7 @@ impl Strongbox {
 
     /// The upstream did not take the value that was used at that time: what was minted before is not leased again,
     /// and still looked for in answers. Says whether there is sense in another try: another value is there or may be
-    /// asked for, which it may once in [`SPOIL_EVERY`], whatever an upstream answers (threats R02).
+    /// asked for, which it may once in ten seconds, whatever an upstream answers (threats R02).
     pub fn spoil(&self, selected: &Selected, used: Instant) -> bool {
         let now = Instant::now();
         let mut all = self.minted.0.lock();

@@ -33,7 +33,8 @@ fn a_jwt_verifies_with_the_public_half_of_the_key_that_is_stored() {
     let es = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("made");
     let ed = Ed25519KeyPair::generate().expect("made");
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).expect("made");
-    let keys: [(SigningAlgorithm, Vec<u8>, &[u8], &dyn aws_lc_rs::signature::VerificationAlgorithm); 3] = [
+    type Row<'key> = (SigningAlgorithm, Vec<u8>, &'key [u8], &'static dyn aws_lc_rs::signature::VerificationAlgorithm);
+    let keys: [Row<'_>; 3] = [
         (
             SigningAlgorithm::Es256,
             pem("PRIVATE KEY", es.to_pkcs8v1().expect("der").as_ref()),

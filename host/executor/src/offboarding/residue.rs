@@ -138,6 +138,6 @@ mod tests {
         let found = look();
         assert!(found.found_in.len() == 1 && found.found_in[0].ends_with("ledger/1.log"), "{found:?}");
         // What cannot be searched is not clean.
-        assert_eq!(search(&folder.path().join("gone"), &[needle.clone()]).left(), 1);
+        assert_eq!(search(&folder.path().join("gone"), std::slice::from_ref(&needle)).left(), 1);
     }
 }
