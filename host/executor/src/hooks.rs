@@ -238,13 +238,13 @@ fn references(event: &Value) -> Option<Vec<&str>> {
         let resources = event.get("resources").and_then(Value::as_array);
         names.extend(resources.into_iter().flatten().filter_map(Value::as_str));
         let places = [
-            "/detail/additionalEventData/SecretId",
-            "/detail/requestParameters/secretId",
-            "/detail/responseElements/arn",
-            "/detail/responseElements/aRN",
+            "/additionalEventData/SecretId",
+            "/requestParameters/secretId",
+            "/responseElements/arn",
+            "/responseElements/aRN",
         ];
-        let whole = event.get("detail")?;
-        names.extend(places.iter().filter_map(|place| whole.pointer(place.trim_start_matches("/detail"))?.as_str()));
+        let detail = event.get("detail")?;
+        names.extend(places.iter().filter_map(|place| detail.pointer(place)?.as_str()));
     }
     names.truncate(REFERENCES_MAX);
     (!names.is_empty()).then_some(names)

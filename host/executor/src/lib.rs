@@ -246,19 +246,28 @@ impl Executor {
         &self.store
     }
 
-    /// The chores of every second, until the executor shuts down.
+    /// The chores of every second and of every minute, until the executor shuts down. A rotation that waits for its
+    /// source keeps nobody from noticing that a hook fell silent.
     pub async fn upkeep(self: Arc<Self>) {
-        let mut seconds = tokio::time::interval(Duration::from_secs(1));
-        seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut minute = std::time::Instant::now();
+        tokio::join!(self.every_second(), self.every_minute());
+    }
+
+    async fn every_second(&self) {
+        let mut seconds = chores_every(Duration::from_secs(1));
         while !self.stopping.load(Ordering::Acquire) {
             seconds.tick().await;
             self.look_at_watches();
-            if minute.elapsed() >= Duration::from_secs(60) {
-                minute = std::time::Instant::now();
-                self.carry_out_rotations().await;
-                self.keep_uses().await;
-            }
+        }
+    }
+
+    async fn every_minute(self: &Arc<Self>) {
+        let mut minutes = chores_every(Duration::from_secs(60));
+        minutes.tick().await;
+        while !self.stopping.load(Ordering::Acquire) {
+            minutes.tick().await;
+            self.strongbox.forget_ended();
+            self.carry_out_rotations().await;
+            self.keep_uses().await;
         }
     }
 
@@ -292,6 +301,13 @@ impl Executor {
         }
         Ok(token)
     }
+}
+
+/// Ticks that do not pile up while a chore takes longer.
+fn chores_every(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Runs a store's transaction where it may block.

@@ -1,7 +1,7 @@
-//! Notices to a tenant, of what needs its attention (the operator has one of his own, see `notify`): signed as the Standard Webhooks specification has it, sent the way of every request of the
-//! host's (vetted, intended, recorded), tried a few times, and never waited for by a call. What cannot be delivered
-//! is in the ledger as a dispatch without an answer; nobody is told twice on purpose, and `webhook-id` says which
-//! are the same.
+//! Notices to a tenant, of what needs its attention (the operator has one of his own, see `notify`): signed as the
+//! Standard Webhooks specification has it, sent the way of every request of the host's (vetted, intended,
+//! recorded), tried a few times, and never waited for by a call. What cannot be delivered is in the ledger as a
+//! dispatch without an answer; nobody is told twice on purpose, and `webhook-id` says which are the same.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -5,6 +5,8 @@
 //! What was heard lives in memory: after a start nothing was heard yet, and the short time applies.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -53,7 +55,7 @@ impl Watches {
         let now = Instant::now();
         let mut heard = self.heard.lock();
         let heard = heard.entry(hook.clone()).or_default();
-        heard.last = Some(now);
+        // What is said again by whoever overheard it is no sign that the sender is there.
         if heard.events.contains_key(event) {
             return Event::Known;
         }
@@ -63,6 +65,7 @@ impl Watches {
                 return Event::TooMany;
             }
         }
+        heard.last = Some(now);
         heard.events.insert(event.to_owned(), now + 2 * TOLERANCE);
         Event::New
     }
@@ -72,6 +75,12 @@ impl Watches {
         if let Some(heard) = self.heard.lock().get_mut(hook) {
             heard.events.remove(event);
         }
+    }
+
+    /// A hook was removed, or its tenant with it: what was heard of it takes no more room.
+    fn keep_only(&self, hooks: &[Arc<HookRecord>]) {
+        let known: HashSet<_> = hooks.iter().map(|hook| &hook.id).collect();
+        self.heard.lock().retain(|hook, _| known.contains(hook));
     }
 
     /// Whether the hook was heard of as it promised; none if it promised nothing.
@@ -99,9 +108,13 @@ impl Executor {
 
     /// Looks whether a hook fell silent: what was fetched from its sources ages at once. To be called every second.
     pub(crate) fn look_at_watches(&self) {
-        let tenants: std::collections::HashSet<_> =
-            self.store.all_hooks().iter().map(|hook| hook.tenant.clone()).collect();
-        let now: HashMap<_, _> = tenants.into_iter().map(|tenant| (tenant.clone(), self.is_watched(&tenant))).collect();
+        let hooks = self.store.all_hooks();
+        self.watches.keep_only(&hooks);
+        let mut now: HashMap<TenantId, bool> = HashMap::new();
+        for hook in &hooks {
+            let Some(is_live) = self.watches.is_live(hook) else { continue };
+            now.entry(hook.tenant.clone()).and_modify(|all| *all &= is_live).or_insert(is_live);
+        }
         let before = std::mem::replace(&mut *self.watches.watched.lock(), now.clone());
         for (tenant, was_watched) in before {
             if was_watched && !now.get(&tenant).copied().unwrap_or(false) {
@@ -130,5 +143,38 @@ mod tests {
         let taken = (0..2 * REMEMBERED_MAX).filter(|n| watches.hear(&hook, &n.to_string()) == Event::New).count();
         assert_eq!(taken, REMEMBERED_MAX - 1);
         assert_eq!(watches.hear(&hook, "b"), Event::TooMany);
+    }
+
+    fn promising(heartbeat_s: u32) -> HookRecord {
+        HookRecord {
+            id: HookId::random(),
+            tenant: TenantId::random(),
+            label: "test".to_owned(),
+            heartbeat_s,
+            created: keybearer_contract::UnixMillis(1),
+            sealed: keybearer_gate::Sealed(Arc::from([])),
+        }
+    }
+
+    #[test]
+    fn a14_an_event_that_is_said_again_is_no_sign_of_life() {
+        let (watches, hook) = (Watches::default(), promising(1));
+        watches.hear(&hook.id, "ping");
+        assert_eq!(watches.is_live(&hook), Some(true));
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).expect("the machine has been up for longer");
+        watches.heard.lock().get_mut(&hook.id).expect("heard").last = Some(long_ago);
+        assert_eq!(watches.hear(&hook.id, "ping"), Event::Known);
+        assert_eq!(watches.is_live(&hook), Some(false));
+        watches.hear(&hook.id, "another");
+        assert_eq!(watches.is_live(&hook), Some(true));
+    }
+
+    #[test]
+    fn o5_what_was_heard_of_a_hook_goes_with_it() {
+        let (watches, kept, removed) = (Watches::default(), promising(1), promising(1));
+        watches.hear(&kept.id, "a");
+        watches.hear(&removed.id, "a");
+        watches.keep_only(&[Arc::new(kept)]);
+        assert_eq!(watches.heard.lock().len(), 1);
     }
 }

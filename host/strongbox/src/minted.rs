@@ -226,15 +226,21 @@ impl MintedTokens {
         let mut undos = Vec::new();
         for (key, tokens) in self.0.lock().iter_mut() {
             let ended = |run: &Option<RunId>| run.as_ref().is_some_and(|run| runs(key, run));
-            for mut token in tokens.held.extract_if(.., |token| chosen(key, token)) {
+            let before = tokens.seen.len();
+            tokens.seen.retain(|seen| !ended(&seen.run));
+            let taken: Vec<_> = tokens.held.extract_if(.., |token| chosen(key, token)).collect();
+            if before != tokens.seen.len() || !taken.is_empty() {
+                // A scrub set that was made before holds what is wiped here: another one is made when it is next asked for.
+                tokens.generation = next_generation();
+            }
+            for mut token in taken {
                 undos.extend(token.undo.take().map(|undo| *undo));
                 if !ended(&token.run) {
                     // Its issuer may take a while to forget it.
                     let until = Instant::now() + Duration::from_secs(LIFE_S_DEFAULT);
-                    tokens.seen.push_back(Seen { run: token.run, secret: token.secret, until });
+                    tokens.add_seen(Seen { run: token.run, secret: token.secret, until });
                 }
             }
-            tokens.seen.retain(|seen| !ended(&seen.run));
             let over = |run: &Option<RunId>, session: &Session| ended(run) || sessions(key, session);
             let over = tokens.sessions.extract_if(|run, session| over(run, session));
             undos.extend(over.filter_map(|(_, session)| session.logout).map(|logout| *logout));
@@ -399,6 +405,16 @@ impl Strongbox {
             for token in &mut tokens.held {
                 token.use_deadline = token.use_deadline.min(token.minted + age_max);
             }
+        }
+    }
+
+    /// Wipes what has ended by itself, also of credentials that nothing is fetched with any more. To be called now
+    /// and then.
+    pub fn forget_ended(&self) {
+        let now = Instant::now();
+        for tokens in self.minted.0.lock().values_mut() {
+            tokens.held.retain(|token| now < token.ends.max(token.use_deadline));
+            tokens.seen.retain(|seen| now < seen.until);
         }
     }
 
