@@ -32,6 +32,10 @@ struct Stage {
 
 /// A tenant with a recipe and a hook.
 async fn stage(heartbeat_s: u32) -> anyhow::Result<Stage> {
+    stage_with(heartbeat_s, ServerOptions::default()).await
+}
+
+async fn stage_with(heartbeat_s: u32, options: ServerOptions) -> anyhow::Result<Stage> {
     let (built, authority) = (Built::find()?, Authority::new()?);
     let minted = Arc::new(AtomicUsize::new(0));
     let login = Upstream::start(&authority, &["login.example.com"], move |_| {
@@ -41,7 +45,7 @@ async fn stage(heartbeat_s: u32) -> anyhow::Result<Stage> {
     .await?;
     let site = Upstream::start(&authority, &["httpbin.org"], |_: Recorded| async move { Reply::json(200, &json!({})) })
         .await?;
-    let options = ServerOptions::default().pin("httpbin.org", &site).pin("login.example.com", &login);
+    let options = options.pin("httpbin.org", &site).pin("login.example.com", &login);
     let server = Server::start(&built, &authority, options)?;
     server.publish("http-get").await?;
     let tenant = server.tenant("acme").await?;
@@ -135,6 +139,34 @@ async fn r12_t07_whoever_cannot_sign_now_for_this_hook_changes_nothing() -> anyh
     let removed = stage.tenant.client.send("DELETE", &format!("/v1/hooks/{}", stage.hook), &[], Vec::new()).await?;
     assert_eq!(removed.status, 204);
     assert_eq!(stage.send("msg_4", &stage.changed()).await?.status, 401);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_h09_whoever_guesses_signatures_is_slowed_and_nobody_else_is() -> anyhow::Result<()> {
+    // If this failed, a hook's secret could be guessed at leisure, or one sender's mistake would silence the others.
+    let options = ServerOptions::default().with("[limits]\nfailed_authentications_per_minute = 12");
+    let stage = stage_with(0, options).await?;
+    let (public, body) = (stage.server.public(), stage.changed());
+    let missing = format!("hook_{}", "a".repeat(26));
+    let wrong = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let mut heard = Vec::new();
+    for guess in 0..20 {
+        let hook = if guess % 2 == 0 { &stage.hook } else { &missing };
+        heard.push(send_event(&public, hook, wrong, &format!("msg_{guess}"), &body).await?);
+    }
+    let (refused, slowed) = heard.split_at(12);
+    for answer in refused {
+        assert_eq!((answer.status, &answer.body), (401, &refused[0].body), "one answer, whether there is such a hook");
+    }
+    for answer in slowed {
+        assert_eq!((answer.status, answer.code().as_str()), (429, "rate_limited"), "{}", answer.text());
+        assert!(answer.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok_and(|wait| wait <= 60)));
+    }
+    let elsewhere = public.calling_from([127, 0, 0, 2].into());
+    let other = send_event(&elsewhere, &stage.hook, wrong, "msg_elsewhere", &body).await?;
+    assert_eq!((other.status, &other.body), (401, &refused[0].body), "another address has guessed once");
+    assert_eq!(invalidated(&stage.send("msg_good", &body).await?), 1, "who signs well is not slowed");
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! A plain HTTP/1.1 client: a request, an answer, nothing remembered.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 /// An answer.
@@ -50,19 +52,26 @@ impl Answer {
 pub struct Client {
     address: SocketAddr,
     token: Option<String>,
+    own: Option<IpAddr>,
 }
 
 impl Client {
     /// As nobody.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, token: None }
+        Self { address, token: None, own: None }
     }
 
     /// As the bearer of this token.
     #[must_use]
     pub fn bearing(&self, token: &str) -> Self {
-        Self { address: self.address, token: Some(token.to_owned()) }
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// From an address of this machine's that is not the usual one.
+    #[must_use]
+    pub fn calling_from(&self, own: IpAddr) -> Self {
+        Self { own: Some(own), ..self.clone() }
     }
 
     /// Where it talks to.
@@ -99,7 +108,14 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> anyhow::Result<Answer> {
-        let stream = TcpStream::connect(self.address).await?;
+        let stream = match self.own {
+            None => TcpStream::connect(self.address).await?,
+            Some(own) => {
+                let socket = TcpSocket::new_v4()?;
+                socket.bind((own, 0).into())?;
+                socket.connect(self.address).await?
+            }
+        };
         stream.set_nodelay(true)?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = tokio::spawn(connection);

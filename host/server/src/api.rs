@@ -122,10 +122,20 @@ async fn handle(app: &Arc<App>, found: Found, peer: &Peer, request: Request<Inco
     };
     let (head, body) = request.into_parts();
     match route.handler {
-        Handler::Open(handler) | Handler::Signed(handler) => {
+        Handler::Open(handler) => {
             let input = Input::new(head, body, parameters);
             check_query(route, &input, None)?;
             handler(Arc::clone(app), input).await
+        }
+        Handler::Signed(handler) => {
+            let input = Input::new(head, body, parameters);
+            check_query(route, &input, None)?;
+            let outcome = handler(Arc::clone(app), input).await;
+            // A signature is a proof like any other: whoever guesses is slowed.
+            outcome.map_err(|problem| match problem.code {
+                Code::Unauthenticated => auth::refuse(app, peer, problem),
+                _ => problem,
+            })
         }
         Handler::Tenant(handler) => {
             let context = auth::tenant(app, &head.headers, peer)?;

@@ -39,7 +39,7 @@ pub(crate) fn tenant(app: &App, headers: &HeaderMap, peer: &Peer) -> Result<Tena
         },
         Err(refused) => Err(refused),
     };
-    verified.map_err(|Unauthenticated| refuse(app, peer))
+    verified.map_err(|Unauthenticated| refuse(app, peer, unauthenticated()))
 }
 
 /// The operator's context.
@@ -48,7 +48,7 @@ pub(crate) fn operator(app: &App, headers: &HeaderMap, peer: &Peer) -> Result<Op
         Ok(Some(token)) => authenticate_operator(token, &app.operator),
         Ok(None) | Err(_) => Err(Unauthenticated),
     };
-    verified.map_err(|Unauthenticated| refuse(app, peer))
+    verified.map_err(|Unauthenticated| refuse(app, peer, unauthenticated()))
 }
 
 /// The presented bearer token, if there is one. Another scheme, or two headers, is not nothing: it is
@@ -71,14 +71,19 @@ fn presented(headers: &HeaderMap) -> Result<Option<&str>, Unauthenticated> {
 /// The longest token that is looked at: a JWT with a few claims, several times over.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
 
-fn refuse(app: &App, peer: &Peer) -> Problem {
+fn unauthenticated() -> Problem {
+    Problem::new(Code::Unauthenticated, "send Authorization: Bearer with a token that is valid here")
+}
+
+/// Counts a refusal of who sent nothing that is valid here: what it hears, or that there were too many of them.
+pub(crate) fn refuse(app: &App, peer: &Peer, problem: Problem) -> Problem {
     app.metrics.unauthenticated();
     if let Some(wait) = app.failures.count(peer.address, Instant::now()) {
         let mut problem = Problem::new(Code::RateLimited, "too many requests of this address were refused: wait");
         problem.retry_after_s = Some(wait.as_secs().max(1));
         return problem;
     }
-    Problem::new(Code::Unauthenticated, "send Authorization: Bearer with a token that is valid here")
+    problem
 }
 
 /// Headers that other systems select tenants with.
