@@ -21,6 +21,14 @@ pub struct Counters {
     pub reflected: u64,
     /// Calls running now.
     pub calls_running: u64,
+    /// Notices that wait to be taken.
+    pub notices_waiting: u64,
+    /// Notices that were taken.
+    pub notices_delivered: u64,
+    /// Tries of notices that came to nothing and were put off.
+    pub notices_put_off: u64,
+    /// Notices that were given up.
+    pub notices_failed: u64,
 }
 
 pub(crate) struct Counting {
@@ -64,7 +72,7 @@ impl Counting {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn snapshot(&self, calls_running: u64) -> Counters {
+    pub(crate) fn snapshot(&self, calls_running: u64, notices: [u64; 4]) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failed = Code::ALL.iter().zip(&self.failed).map(|(code, counter)| (*code, read(counter)));
         Counters {
@@ -74,6 +82,10 @@ impl Counting {
             dispatches_refused: read(&self.refused),
             reflected: read(&self.reflected),
             calls_running,
+            notices_waiting: notices[0],
+            notices_delivered: notices[1],
+            notices_put_off: notices[2],
+            notices_failed: notices[3],
         }
     }
 }

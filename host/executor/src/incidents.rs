@@ -17,6 +17,7 @@ use keybearer_contract::IncidentId;
 use keybearer_contract::Problem;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Addressee;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
@@ -34,7 +35,7 @@ use serde_json::json;
 
 use crate::Executor;
 use crate::act;
-use crate::notify::Notice;
+use crate::notices::Notice;
 
 pub use report::ActUse;
 pub use report::CallUse;
@@ -157,7 +158,7 @@ impl Executor {
         let state = IncidentState::Closed { root_cause, by, at: UnixMillis::now() };
         let notice = self.notice_state();
         let closed = self.change_incident(id, move |record| (record.state, record.notice) = (state, notice)).await?;
-        self.tell_of(&closed);
+        self.tell_of(&closed).await;
         Ok(views::view(&closed))
     }
 
@@ -185,7 +186,8 @@ impl Executor {
                     }
                 });
             } else if incident.notice == NoticeState::Pending {
-                self.tell_of(&incident);
+                let executor = Arc::clone(self);
+                tokio::spawn(async move { executor.tell_of(&incident).await });
             }
         }
     }
@@ -265,34 +267,46 @@ impl Executor {
     }
 
     fn notice_state(&self) -> NoticeState {
-        if self.store.notify_target().is_some() { NoticeState::Pending } else { NoticeState::None }
+        let is_wanted = self.store.notice_target(&Addressee::Operator).is_some();
+        if is_wanted { NoticeState::Pending } else { NoticeState::None }
     }
 
-    /// Tells the operator what the incident has come to.
-    fn tell_of(self: &Arc<Self>, incident: &IncidentRecord) {
+    /// Tells the operator what the incident has come to; whoever says it twice is heard once.
+    async fn tell_of(self: &Arc<Self>, incident: &IncidentRecord) {
         if incident.notice != NoticeState::Pending {
             return;
         }
-        let (kind, word) = match incident.state {
-            IncidentState::Open => ("incident.opened", "opened"),
-            IncidentState::Closed { .. } => ("incident.closed", "closed"),
+        let (id, kind) = notice_of(incident);
+        let notice = Notice {
+            id: id.clone(),
+            kind,
+            data: json!({ "incident": views::view(incident) }),
+            incident: Some(incident.id.clone()),
         };
-        let view = views::view(incident);
-        let data = json!({ "incident": view });
-        let notice = Notice { id: format!("{}-{word}", incident.id), kind, data };
-        let (id, was_open) = (incident.id.clone(), incident.is_open());
-        self.notify(notice, move |executor, is_taken| async move {
-            let at = UnixMillis::now();
-            let state = if is_taken { NoticeState::Delivered { at } } else { NoticeState::Failed { at } };
-            let told = executor.change_incident(&id, move |record| {
-                if record.is_open() == was_open {
-                    record.notice = state;
-                }
-            });
-            if let Err(problem) = told.await {
-                tracing::warn!(incident = %id, %problem, "what became of a notice could not be stored");
+        if self.tell(Addressee::Operator, notice).await.is_err() {
+            self.note_told(&incident.id, &id, false).await;
+        }
+    }
+
+    /// Notes what became of a notice, unless the incident has come to something else since.
+    pub(crate) async fn note_told(&self, incident: &IncidentId, notice: &str, is_taken: bool) {
+        let (at, notice) = (UnixMillis::now(), notice.to_owned());
+        let told = self.change_incident(incident, move |record| {
+            if notice_of(record).0 == notice {
+                record.notice = if is_taken { NoticeState::Delivered { at } } else { NoticeState::Failed { at } };
             }
         });
+        if let Err(problem) = told.await {
+            tracing::warn!(%incident, %problem, "what became of a notice could not be stored");
+        }
+    }
+}
+
+/// The id and the type of the notice that tells what an incident has come to.
+fn notice_of(incident: &IncidentRecord) -> (String, &'static str) {
+    match incident.state {
+        IncidentState::Open => (format!("{}-opened", incident.id), "incident.opened"),
+        IncidentState::Closed { .. } => (format!("{}-closed", incident.id), "incident.closed"),
     }
 }
 

@@ -22,7 +22,6 @@ mod incidents;
 mod inventory;
 mod mint;
 mod notices;
-mod notify;
 mod offboarding;
 mod onboarding;
 mod open;
@@ -103,9 +102,8 @@ pub use keybearer_sources::WorkloadState;
 pub use keybearer_store::Rollback;
 pub use keybearer_store::RunBounds;
 pub use notices::NewNotices;
+pub use notices::NoticeTry;
 pub use notices::NoticesView;
-pub use notify::NewNotifyTarget;
-pub use notify::NotifyView;
 pub use offboarding::Offboarded;
 pub use offboarding::Residue;
 pub use onboarding::NewRotation;
@@ -226,7 +224,7 @@ impl Executor {
     /// Numbers for metrics.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.counters.snapshot(self.running.len() as u64)
+        self.counters.snapshot(self.running.len() as u64, self.notices.counts())
     }
 
     /// The ledger, for readers of it.
@@ -261,8 +259,8 @@ impl Executor {
     }
 
     async fn every_minute(self: &Arc<Self>) {
+        // The first tick is at once: something may have become due while nothing ran.
         let mut minutes = chores_every(Duration::from_secs(60));
-        minutes.tick().await;
         while !self.stopping.load(Ordering::Acquire) {
             minutes.tick().await;
             self.strongbox.forget_ended();

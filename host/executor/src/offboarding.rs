@@ -12,6 +12,7 @@ use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::TenantName;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Addressee;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::TenantDirectory as _;
 use keybearer_gate::VersionState;
@@ -65,6 +66,7 @@ impl Executor {
         let (store, subject) = (Arc::clone(&self.store), id.clone());
         let rows_removed = crate::blocking(move || store.remove_tenant(&subject, UnixMillis::now())).await?;
         self.uses.forget(id);
+        self.notices.forget(&Addressee::Tenant(id.clone()));
         // Between the stop and the removal a connection could have been opened, and a set kept.
         stopped.connections_closed += self.egress.close_all_connections(id);
         stopped.caches_flushed += self.strongbox.flush_tenant(id);

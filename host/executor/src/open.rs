@@ -11,8 +11,9 @@ use keybearer_contract::Limits;
 use keybearer_egress::ConfigInvalid;
 use keybearer_egress::Egress;
 use keybearer_egress::EgressConfig;
+use keybearer_gate::Addressee;
 use keybearer_gate::CredentialDirectory as _;
-use keybearer_gate::NotifyTarget;
+use keybearer_gate::NoticeTarget;
 use keybearer_gate::QuotaLimits;
 use keybearer_gate::Quotas;
 use keybearer_ledger::ActKind;
@@ -255,6 +256,7 @@ impl Executor {
         executor.watch_overlaps();
         executor.take_up_runs();
         executor.reap_orphans();
+        executor.take_up_notices();
         executor.take_up_incidents();
         Ok(executor)
     }
@@ -269,12 +271,13 @@ fn carry_on_rotation(store: &Store, strongbox: &Strongbox) -> Result<(), OpenRef
         wrapped.push((tenant.clone(), strongbox.rewrap(&tenant, &old).map_err(foreign)?));
     }
     store.replace_data_keys(wrapped)?;
-    if let Some(target) = store.notify_target() {
+    if let Some(target) = store.notice_target(&Addressee::Operator) {
         let foreign = |_| OpenRefused::ForeignKey { tenant: "the operator".to_owned() };
         let sealed = strongbox.rewrap_notice(&target.id, &target.sealed).map_err(foreign)?;
-        store.set_notify_target(Some(NotifyTarget { sealed, ..NotifyTarget::clone(&target) }))?;
+        let target = NoticeTarget { sealed, ..NoticeTarget::clone(&target) };
+        store.set_notice_target(&Addressee::Operator, Some(target))?;
     }
-    let (stored, target) = (store.data_keys(), store.notify_target());
+    let (stored, target) = (store.data_keys(), store.notice_target(&Addressee::Operator));
     let stored = stored.iter().map(|(_, sealed)| sealed).chain(target.iter().map(|target| &target.sealed));
     Ok(strongbox.finish_master_rotation(stored)?)
 }

@@ -3,8 +3,11 @@
 //! is overdue once a day, however often the clock or the policy is turned.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Addressee;
+use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::PrincipalLabel;
@@ -16,9 +19,15 @@ use keybearer_ledger::ActKind;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::Executor;
 use crate::act;
+use crate::notices::Notice;
+use crate::renewal::facts_of_act;
+
+/// An issuer answers in well under a second, and is not asked for longer than ten.
+const RENEWAL_MAX: Duration = Duration::from_secs(10);
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -118,12 +127,27 @@ impl Executor {
         if step == Step::Overdue {
             match self.rotate_at_source_by(&record.tenant, &record.id, &PrincipalLabel::host()).await {
                 Ok(Some(_)) => return true,
+                Ok(None) if self.is_renewed_by_use(record, current.version).await => return true,
                 Ok(None) => {}
                 Err(problem) => tracing::warn!(credential = %record.id, %problem, "its source did not rotate it"),
             }
         }
         self.ask(record, current.version, step, now).await;
         true
+    }
+
+    /// Whether its source gave another value to be stored when it was asked for what is minted with it, as an issuer
+    /// that rotates refresh tokens does. One that is in use is rotated by its use, and is not due.
+    async fn is_renewed_by_use(self: &Arc<Self>, record: &CredentialRecord, version: u32) -> bool {
+        if !record.kind.renews_itself() {
+            return false;
+        }
+        let Ok(selected) = self.strongbox.select(&record.tenant, &record.id, UnixMillis::now()) else { return false };
+        let facts = facts_of_act(&record.tenant, &PrincipalLabel::host());
+        // What it comes to is in the store: a value that was renewed is no longer the one that was selected.
+        drop(self.mint(&facts, &selected, Instant::now() + RENEWAL_MAX).await);
+        let now = self.store.credential(&record.tenant, &record.id);
+        now.is_some_and(|now| now.versions.iter().any(|known| known.version > version))
     }
 
     /// Asks the owner, and records that.
@@ -133,9 +157,13 @@ impl Executor {
             "credential": record.id, "name": record.name, "owner": record.owner, "version": version,
             "due": due, "days_left": days_left(step), "overdue_days": overdue_days(due, now),
         });
-        let is_told = self.tell_tenant(&record.tenant, "credential.rotation_due", &data);
+        let to = Addressee::Tenant(record.tenant.clone());
+        let told = self.tell(to, Notice::new("credential.rotation_due", data)).await;
         let act = act::within(&record.tenant, PrincipalLabel::host(), ActKind::RotationAsked, record.id.as_str());
-        let note = format!("{what}{}", if is_told { "" } else { "; its tenant wants no notices" });
+        let note = match told {
+            Ok(()) => what,
+            Err(untold) => format!("{what}; {untold}"),
+        };
         if self.record(Act { version: Some(version), note, ..act }).await.is_err() {
             tracing::warn!(credential = %record.id, "that a rotation was asked for could not be recorded");
         }

@@ -7,7 +7,8 @@ use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
-use keybearer_gate::NotifyTarget;
+use keybearer_gate::Addressee;
+use keybearer_gate::NoticeTarget;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::TenantDirectory as _;
 use keybearer_gate::TenantRecord;
@@ -89,6 +90,8 @@ impl Executor {
             tracing::error!(%error, "the master key could not be rotated");
             Problem::new(Code::Internal, "the old key still holds: look at the log, mend it, and try again")
         };
+        // Nobody says meanwhile where the operator wants his notices: that secret is put back below.
+        let _turn = self.rows.turn().await;
         self.strongbox.begin_master_rotation().map_err(|error| internal(&error))?;
         let mut wrapped = Vec::new();
         for (tenant, old) in self.store.data_keys() {
@@ -97,12 +100,12 @@ impl Executor {
         }
         let store = Arc::clone(&self.store);
         crate::blocking(move || store.replace_data_keys(wrapped)).await?;
-        if let Some(target) = self.store.notify_target() {
+        if let Some(target) = self.store.notice_target(&Addressee::Operator) {
             let sealed = self.strongbox.rewrap_notice(&target.id, &target.sealed).map_err(|error| internal(&error))?;
-            let (store, target) = (Arc::clone(&self.store), NotifyTarget { sealed, ..NotifyTarget::clone(&target) });
-            crate::blocking(move || store.set_notify_target(Some(target))).await?;
+            let (store, target) = (Arc::clone(&self.store), NoticeTarget { sealed, ..NoticeTarget::clone(&target) });
+            crate::blocking(move || store.set_notice_target(&Addressee::Operator, Some(target))).await?;
         }
-        let (stored, target) = (self.store.data_keys(), self.store.notify_target());
+        let (stored, target) = (self.store.data_keys(), self.store.notice_target(&Addressee::Operator));
         let stored = stored.iter().map(|(_, sealed)| sealed).chain(target.iter().map(|target| &target.sealed));
         let finished = self.strongbox.finish_master_rotation(stored);
         finished.map_err(|error| internal(&error))?;

@@ -1,8 +1,7 @@
-//! Incidents: what was stopped at once, by whom, what is quarantined until somebody says how it came about,
-//! and where the operator wants to hear of it. Not for stopping anything: the executor does that.
+//! Incidents: what was stopped at once, by whom, and what is quarantined until somebody says how it came about.
+//! Not for stopping anything: the executor does that.
 
 use keybearer_contract::CredentialId;
-use keybearer_contract::HookId;
 use keybearer_contract::IncidentId;
 use keybearer_contract::PackageName;
 use keybearer_contract::TenantId;
@@ -13,7 +12,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::PrincipalLabel;
-use crate::Sealed;
 
 /// An incident as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,19 +141,6 @@ pub enum NoticeState {
         /// When.
         at: UnixMillis,
     },
-}
-
-/// Where the operator hears of incidents.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct NotifyTarget {
-    /// The id; part of what the secret is bound to.
-    pub id: HookId,
-    /// Where: `https://…`.
-    pub url: String,
-    /// When it was set.
-    pub created: UnixMillis,
-    /// The secret that signs, sealed.
-    pub sealed: Sealed,
 }
 
 impl IncidentRecord {

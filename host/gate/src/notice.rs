@@ -1,29 +1,42 @@
-//! Notices: where a tenant is told that something needs its attention, and the host's own request there. It
-//! carries no credential of anybody's; its signature says that it is ours.
+//! Notices: who is told that something needs attention, where, and what waits to be told. Not for telling anybody: the
+//! executor does that.
 
 use keybearer_contract::HookId;
-use keybearer_contract::Method;
-use keybearer_contract::Scheme;
+use keybearer_contract::IncidentId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::Cleared;
-use crate::ClearedParts;
-use crate::Facts;
-use crate::Refusal;
 use crate::Sealed;
 use crate::Target;
 
-/// Where a tenant wants its notices.
+/// Who is told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Addressee {
+    /// Whoever runs this server.
+    Operator,
+    /// A tenant, of what is its own.
+    Tenant(TenantId),
+}
+
+impl Addressee {
+    /// The tenant; none for the operator.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Operator => None,
+            Self::Tenant(tenant) => Some(tenant),
+        }
+    }
+}
+
+/// Where an addressee wants its notices.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct NoticeRecord {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// What the secret is sealed for.
+pub struct NoticeTarget {
+    /// What the secret is sealed for: another secret has another id.
     pub id: HookId,
-    /// Where notices go, by HTTPS.
+    /// Where, by HTTPS.
     pub url: Target,
     /// When it was set.
     pub created: UnixMillis,
@@ -31,25 +44,18 @@ pub struct NoticeRecord {
     pub sealed: Sealed,
 }
 
-/// A notice on its way.
-pub struct Notice {
-    /// Header fields, lower-case.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body: JSON.
+/// A notice that waits to be taken.
+#[derive(Clone)]
+pub struct NoticeRecord {
+    /// Whom it tells.
+    pub to: Addressee,
+    /// Its `webhook-id`: the same for every try, and never the same for two notices.
+    pub id: String,
+    /// When it was put here.
+    pub created: UnixMillis,
+    /// The incident that it tells of.
+    pub incident: Option<IncidentId>,
+    /// The body, byte for byte; a tenant's is sealed for it. What the operator is told stands in the open in the
+    /// record of the incident as well.
     pub body: Vec<u8>,
-}
-
-/// Clears a notice for where its tenant wants it.
-///
-/// # Errors
-/// [`Refusal::NoBinding`] if it would go out without TLS, or for another tenant.
-pub fn clear_notice(facts: &Facts, record: &NoticeRecord, notice: Notice) -> Result<Cleared, Refusal> {
-    if record.tenant != facts.tenant || record.url.destination().scheme() != Scheme::Https {
-        return Err(Refusal::NoBinding { method: Method::Post.as_str().to_owned(), place: record.url.place() });
-    }
-    let (destination, path, query) = record.url.clone().into_parts();
-    let fields = [("content-type", "application/json".to_owned())].into_iter().chain(notice.headers);
-    let headers = fields.map(|(name, value)| (name.to_owned(), value.into_bytes())).collect();
-    let parts = ClearedParts { destination, method: Method::Post, path, query, headers, body: Some(notice.body) };
-    Ok(Cleared::without_credential(facts.clone(), parts))
 }

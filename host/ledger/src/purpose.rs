@@ -13,6 +13,4 @@ pub enum Purpose {
     Mint,
     /// The host gives a minted value back to its issuer.
     GiveBack,
-    /// The host tells a tenant that something needs its attention; no credential is on it.
-    Notify,
 }

@@ -402,6 +402,7 @@ pub enum ActKind {
     CredentialLapsed,
     CredentialTermsChanged,
     RotationAsked,
+    #[serde(alias = "notify_changed")]
     NoticesSet,
     NoticesRemoved,
     CredentialRefused,
@@ -412,9 +413,10 @@ pub enum ActKind {
     IncidentOpened,
     IncidentClosed,
     Quarantined,
-    NotifyChanged,
-    /// A notice is about to be sent.
+    /// A notice is about to be sent: each try has one.
     NoticeSent,
+    NoticeDelivered,
+    /// It is not tried again.
     NoticeFailed,
     GrantGiven,
     GrantApproved,

@@ -154,6 +154,14 @@ fn write_counters(text: &mut String, counters: &Counters, ready: bool, (live, si
         &[(String::new(), counters.reflected)],
     );
     family("calls_running", "gauge", "Calls that run now", &[(String::new(), counters.calls_running)]);
+    let notices = [
+        ("{outcome=\"delivered\"}".to_owned(), counters.notices_delivered),
+        ("{outcome=\"put_off\"}".to_owned(), counters.notices_put_off),
+        ("{outcome=\"failed\"}".to_owned(), counters.notices_failed),
+    ];
+    family("notice_tries", "counter", "Tries of notices, and notices that were given up", &notices);
+    let waiting = [(String::new(), counters.notices_waiting)];
+    family("notices_waiting", "gauge", "Notices that wait to be taken", &waiting);
     let hooks = [("{state=\"live\"}".to_owned(), live), ("{state=\"silent\"}".to_owned(), silent)];
     family("hooks", "gauge", "Hooks that promised to be heard of", &hooks);
     family("ready", "gauge", "Whether calls can be taken", &[(String::new(), u64::from(ready))]);

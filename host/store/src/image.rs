@@ -18,7 +18,7 @@ use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Grant;
 use keybearer_gate::HookRecord;
-use keybearer_gate::NoticeRecord;
+use keybearer_gate::NoticeTarget;
 use keybearer_gate::RunRecord;
 use keybearer_gate::Sealed;
 use keybearer_gate::TenantRecord;
@@ -47,6 +47,8 @@ pub(crate) struct Image {
     pub(crate) packages: Packages,
     pub(crate) revoked: Revoked,
     pub(crate) incidents: Incidents,
+    /// Where the operator wants his notices.
+    pub(crate) operators_notices: Option<Arc<NoticeTarget>>,
 }
 
 /// What belongs to one living tenant.
@@ -58,7 +60,8 @@ pub(crate) struct TenantImage {
     pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
     pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
     pub(crate) revoked_principals: HashSet<String>,
-    pub(crate) notice: Option<Arc<NoticeRecord>>,
+    /// Where it wants its notices.
+    pub(crate) notices: Option<Arc<NoticeTarget>>,
 }
 
 /// The operator's catalogue.
@@ -97,7 +100,7 @@ impl Image {
             grants: HashMap::new(),
             runs: HashMap::new(),
             revoked_principals: HashSet::new(),
-            notice: None,
+            notices: None,
         };
         self.tenants.insert(record.id.clone(), tenant);
     }
@@ -208,12 +211,7 @@ impl Image {
             }
             Ok(())
         })?;
-        each(connection, "SELECT record FROM notices", |row| {
-            let notice: NoticeRecord = record(row, "notices")?;
-            let tenant = image.tenants.get_mut(&notice.tenant).ok_or_else(|| stray("notices"))?;
-            tenant.notice = Some(Arc::new(notice));
-            Ok(())
-        })?;
+        crate::notices::load(&mut image, connection)?;
         image.load_credentials(connection)?;
         each(connection, "SELECT record FROM grants", |row| {
             let grant: Grant = record(row, "grants")?;
@@ -290,7 +288,7 @@ pub(crate) fn record<T: DeserializeOwned>(row: &Row<'_>, table: &str) -> Result<
     from_json(&text).map_err(|error| Damage::Row(format!("a row of `{table}` does not parse: {error}")))
 }
 
-fn stray(table: &str) -> Damage {
+pub(crate) fn stray(table: &str) -> Damage {
     Damage::Row(format!("a row of `{table}` names a tenant that is not there"))
 }
 

@@ -1,5 +1,4 @@
-//! Incidents, and where the operator hears of them. The quarantines of those that are open are asked for every
-//! call, and held in memory for that.
+//! Incidents. The quarantines of those that are open are asked for every call, and held in memory for that.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +7,6 @@ use keybearer_contract::IncidentId;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
 use keybearer_gate::IncidentRecord;
-use keybearer_gate::NotifyTarget;
 use keybearer_gate::Quarantine;
 use rusqlite::params;
 
@@ -22,14 +20,10 @@ use crate::store::to_json;
 pub(crate) struct Incidents {
     by_id: HashMap<IncidentId, Arc<IncidentRecord>>,
     quarantines: Vec<Quarantine>,
-    pub(crate) target: Option<Arc<NotifyTarget>>,
 }
 
 /// Closed incidents that are kept. The ledger has all of them for good.
 const CLOSED_MAX: usize = 10_000;
-
-/// The name of the target's row.
-const TARGET: &str = "notify";
 
 impl Store {
     /// Stores an incident. Its quarantine is in force when this returns. Beyond 10 000 that are closed, the oldest of
@@ -109,34 +103,6 @@ impl Store {
     pub fn is_quarantined(&self, tenant: &TenantId, tool: &ToolRef) -> bool {
         self.image().incidents.quarantines.iter().any(|quarantine| quarantine.covers(tenant, tool))
     }
-
-    /// Says where the operator hears of incidents, or that he does not want to.
-    ///
-    /// # Errors
-    /// [`StoreError::Unavailable`].
-    pub fn set_notify_target(&self, target: Option<NotifyTarget>) -> Result<(), StoreError> {
-        let target = target.map(Arc::new);
-        self.commit(
-            |transaction| {
-                match &target {
-                    Some(target) => transaction.execute(
-                        "INSERT INTO operator (name, record) VALUES (?1, ?2)
-                         ON CONFLICT (name) DO UPDATE SET record = ?2",
-                        params![TARGET, to_json(&**target)],
-                    )?,
-                    None => transaction.execute("DELETE FROM operator WHERE name = ?1", [TARGET])?,
-                };
-                Ok(())
-            },
-            |image, ()| image.incidents.target.clone_from(&target),
-        )
-    }
-
-    /// Where the operator hears of incidents.
-    #[must_use]
-    pub fn notify_target(&self) -> Option<Arc<NotifyTarget>> {
-        self.image().incidents.target.clone()
-    }
 }
 
 impl Incidents {
@@ -145,10 +111,6 @@ impl Incidents {
         let mut incidents = Self::default();
         crate::image::each(connection, "SELECT record FROM incidents", |row| {
             incidents.put(Arc::new(crate::image::record(row, "incidents")?));
-            Ok(())
-        })?;
-        crate::image::each(connection, "SELECT record FROM operator WHERE name = 'notify'", |row| {
-            incidents.target = Some(Arc::new(crate::image::record(row, "operator")?));
             Ok(())
         })?;
         Ok(incidents)

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Addressee;
 use keybearer_gate::CredentialDirectory as _;
 use rusqlite::Connection;
 use rusqlite::params;
@@ -83,11 +84,12 @@ impl Store {
     pub fn sealed_of(&self, id: &TenantId) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut sealed = vec![self.data_key(id).ok_or(StoreError::NotFound)?];
         sealed.extend(self.hooks(id).iter().map(|hook| hook.sealed.clone()));
-        sealed.extend(self.notice(id).map(|notice| notice.sealed.clone()));
+        sealed.extend(self.notice_target(&Addressee::Tenant(id.clone())).map(|target| target.sealed.clone()));
         let mut bytes: Vec<Vec<u8>> = sealed.into_iter().map(|sealed| sealed.0.to_vec()).collect();
         for sql in [
             "SELECT substr(sealed, 1, 64) FROM versions WHERE tenant = ?1 AND length(sealed) > 0",
             "SELECT substr(answer, 1, 64) FROM idempotency WHERE tenant = ?1 AND answer IS NOT NULL",
+            "SELECT substr(body, 1, 64) FROM outbox WHERE tenant = ?1",
         ] {
             let more = self.query(|connection| {
                 let mut statement = connection.prepare(sql)?;

@@ -167,6 +167,17 @@ const MIGRATIONS: &[&str] = &[
         record TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    -- Notices that wait to be taken. The tenant is '' for what the operator is told.
+    CREATE TABLE outbox (
+        tenant   TEXT NOT NULL,
+        id       TEXT NOT NULL,
+        created  INTEGER NOT NULL,
+        incident TEXT,
+        body     BLOB NOT NULL,
+        PRIMARY KEY (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+"#,
 ];
 
 /// The schema that this build writes.

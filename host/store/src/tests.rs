@@ -1,6 +1,7 @@
 //! Tests of the store. What they have in common is here: a store in a temporary folder and things to
 //! put into it.
 
+mod notices;
 mod opening;
 mod operations;
 mod orphans;

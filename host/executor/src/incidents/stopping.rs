@@ -90,7 +90,7 @@ impl Executor {
         });
         let contained = contained.await?;
         if incident.contained.is_none() {
-            self.tell_of(&contained);
+            self.tell_of(&contained).await;
         }
         Ok(contained)
     }

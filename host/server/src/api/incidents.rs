@@ -1,4 +1,4 @@
-//! `/v1/incidents` and `/v1/notify` on the admin listener.
+//! `/v1/incidents` on the admin listener.
 
 use std::sync::Arc;
 
@@ -8,33 +8,11 @@ use keybearer_contract::IncidentId;
 use keybearer_contract::Problem;
 use keybearer_executor::CloseIncident;
 use keybearer_executor::NewIncident;
-use keybearer_executor::NewNotifyTarget;
-use keybearer_executor::NotifyView;
 use keybearer_gate::OperatorContext;
-use serde::Serialize;
-use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use crate::api::App;
 use crate::api::input::Input;
 use crate::api::reply::Reply;
-
-/// Where the operator is told, as it was set. No `Debug`: it holds the secret.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SetNotifyTarget)]
-pub(crate) struct NotifyBody {
-    /// What is kept of it.
-    #[serde(flatten)]
-    view: NotifyView,
-    /// The secret, `whsec_…`, shown this once.
-    #[schema(value_type = String)]
-    #[serde(serialize_with = "plain")]
-    text: Zeroizing<String>,
-}
-
-fn plain<S: serde::Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(text)
-}
 
 /// POST /v1/incidents
 pub(crate) async fn open(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
@@ -70,22 +48,4 @@ pub(crate) async fn close(app: Arc<App>, operator: OperatorContext, input: Input
     let id: IncidentId = input.parameter(0)?;
     let close: CloseIncident = input.json(&app.limits).await?;
     Reply::ok(&app.executor.close_incident(&operator, &id, close).await?)
-}
-
-/// PUT /v1/notify
-pub(crate) async fn set_notify(app: Arc<App>, operator: OperatorContext, input: Input) -> Result<Reply, Problem> {
-    let new: NewNotifyTarget = input.json(&app.limits).await?;
-    let (view, text) = app.executor.set_notify(&operator, new).await?;
-    Reply::ok(&NotifyBody { view, text })
-}
-
-/// GET /v1/notify
-pub(crate) async fn get_notify(app: Arc<App>, operator: OperatorContext, _input: Input) -> Result<Reply, Problem> {
-    Reply::ok(&app.executor.notify_target(&operator)?)
-}
-
-/// DELETE /v1/notify
-pub(crate) async fn remove_notify(app: Arc<App>, operator: OperatorContext, _input: Input) -> Result<Reply, Problem> {
-    app.executor.remove_notify(&operator).await?;
-    Ok(Reply::nothing())
 }

@@ -206,7 +206,7 @@ routes! {
         signed!(hooks::receive), None, &[], Body::Document => 200 one::<executor::Invalidated>();
     PUT "/v1/notices" set_notices "Sets where the tenant wants its notices, by HTTPS. The secret that signs them is shown this once.",
         tenant!(notices::set), CREDENTIALS, &[], one::<executor::NewNotices>() => 200 one::<notices::SetBody>();
-    GET "/v1/notices" get_notices "Shows where the tenant wants its notices.",
+    GET "/v1/notices" get_notices "Shows where the tenant wants its notices, how many wait, and what came of the last.",
         tenant!(notices::get), CREDENTIALS, &[], NO_BODY => 200 one::<executor::NoticesView>();
     POST "/v1/notices/test" test_notices "Sends a notice that says nothing, to see whether it arrives.",
         tenant!(notices::test), CREDENTIALS, &[], NO_BODY => 204 NO_BODY;
@@ -255,11 +255,11 @@ routes! {
     POST "/v1/incidents/{id}/close" close_incident "Closes an incident with its root cause: what it quarantined runs again, what it revoked stays so.",
         operator!(incidents::close), None, &[], one::<executor::CloseIncident>() => 200 one::<executor::IncidentView>();
     PUT "/v1/notify" set_notify "Says where the operator is told of incidents, by signed POST. The secret that signs is made anew and shown this once.",
-        operator!(incidents::set_notify), None, &[], one::<executor::NewNotifyTarget>() => 200 one::<incidents::NotifyBody>();
-    GET "/v1/notify" get_notify "Shows where the operator is told of incidents.",
-        operator!(incidents::get_notify), None, &[], NO_BODY => 200 one::<executor::NotifyView>();
+        operator!(notices::set_operators), None, &[], one::<executor::NewNotices>() => 200 one::<notices::SetBody>();
+    GET "/v1/notify" get_notify "Shows where the operator is told of incidents, how many notices wait, and what came of the last.",
+        operator!(notices::get_operators), None, &[], NO_BODY => 200 one::<executor::NoticesView>();
     DELETE "/v1/notify" remove_notify "The operator is told of nothing any more.",
-        operator!(incidents::remove_notify), None, &[], NO_BODY => 204 NO_BODY;
+        operator!(notices::remove_operators), None, &[], NO_BODY => 204 NO_BODY;
     POST "/v1/master-key/rotate" rotate_master_key "Makes a new master key and wraps every tenant's key anew.",
         operator!(operator::rotate_master_key), None, &[], NO_BODY => 204 NO_BODY;
     GET "/healthz" health "Says that the process answers.",

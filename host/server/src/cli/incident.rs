@@ -162,7 +162,7 @@ impl Notify {
                     None => output.say(&text, &answer),
                 }
             }
-            Self::Show => output.show(&client.get("/v1/notify").await?, &["id", "url", "created"]),
+            Self::Show => output.show(&client.get("/v1/notify").await?, &[]),
             Self::Remove => {
                 client.delete("/v1/notify").await?;
                 output.say("nobody is told any more", &json!({}));

@@ -23,7 +23,7 @@ pub(crate) enum Notices {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
-    /// Show where notices go
+    /// Show where notices go, how many wait, and what came of the last
     Show,
     /// Send a notice that says nothing, to see whether it arrives
     Test,
