@@ -4,4 +4,5 @@
 mod inventory;
 mod leaving;
 mod notices;
+mod rotation;
 mod terms;

@@ -9,6 +9,7 @@ mod forms;
 mod kept;
 mod names;
 mod oidc;
+mod older;
 mod openbao;
 mod packages;
 mod peers;

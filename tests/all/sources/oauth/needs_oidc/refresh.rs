@@ -58,6 +58,34 @@ async fn r08_many_calls_at_once_refresh_once_and_every_new_token_is_stored() -> 
     Ok(())
 }
 
+// If it failed, a refresh token that nobody uses would grow as old as its issuer allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_that_is_overdue_is_rotated_at_its_issuer_by_itself() -> anyhow::Result<()> {
+    let mut stage = Stage::new().await?;
+    let (client, credential, first, _) = held(&stage, json!({})).await?;
+    let terms = format!("/v1/credentials/{credential}/terms");
+    let changed = stage.tenant.client.post(&terms, &json!({"rotation": {"sensitive": true}})).await?;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    stage.server.make_older(&credential, 25.0)?;
+    stage.tenant.client = stage.server.public().bearing(&stage.tenant.token);
+    let renewed = async {
+        loop {
+            let acts = stage.server.ledger()?;
+            if let Some(act) = acts.into_iter().find(|record| record["what"] == "credential_renewed") {
+                return anyhow::Ok(act);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    };
+    let act = tokio::time::timeout(std::time::Duration::from_secs(30), renewed).await??;
+    let of = (&act["subject"], &act["version"], &act["principal"]);
+    assert_eq!(of, (&json!(credential), &json!(2), &json!("host")), "{act}");
+    assert_eq!(stage.happened(&client, "refresh_token.consumed").await?, 1);
+    assert_eq!(stage.get().await?.status, 200);
+    assert!(!stage.server.ledger()?.iter().any(|record| record["what"] == "rotation_asked"), "nobody is asked");
+    stage.assert_unseen(&[&first], &[])
+}
+
 // If it failed, a dead refresh token would be tried for ever, or a caller would not learn what has to be done.
 #[tokio::test(flavor = "multi_thread")]
 async fn r08_a_token_that_its_account_took_back_is_tried_once_and_says_reauthorise() -> anyhow::Result<()> {
