@@ -41,6 +41,14 @@ pub enum Placement {
         region: String,
         /// The service's signing name: `s3`, `execute-api`, `dynamodb`.
         service: String,
+        /// What the tool does there, as IAM writes it (`s3:GetObject`): a session that is made for its calls may do
+        /// nothing else. Not named, it follows from the bindings where the service says so much, and else is all that
+        /// the service has.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        actions: Vec<String>,
+        /// What it does that to: ARNs. Not named, they follow from the bindings, as the actions.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        resources: Vec<String>,
     },
     /// Nothing on the request: the connection proves an identity by a client certificate (RFC 8446 §4.4.2), if the
     /// peer asks for one.
@@ -101,14 +109,49 @@ impl Placement {
                 "header `{name}` cannot carry a credential (lower-case, and not one that frames the request)"
             )),
             Self::Query { name } if !is_token(name) => Err(format!("query parameter `{name}` is not a plain token")),
-            Self::Sigv4 { region, service } if ![region, service].into_iter().all(|word| is_scope_word(word)) => {
-                Err("region and service are 1 to 32 lower-case letters, digits and hyphens".to_owned())
-            }
+            Self::Sigv4 { region, service, actions, resources } => check_sigv4([region, service], actions, resources),
             Self::Hmac(hmac) => hmac.check(),
             Self::Jwt(jwt) => jwt.check(),
             _ => Ok(()),
         }
     }
+}
+
+/// Of actions, and of resources: what a person still reads before he approves it.
+const SIGV4_WORDS_MAX: usize = 32;
+
+fn check_sigv4(scope: [&String; 2], actions: &[String], resources: &[String]) -> Result<(), String> {
+    if !scope.into_iter().all(|word| is_scope_word(word)) {
+        return Err("region and service are 1 to 32 lower-case letters, digits and hyphens".to_owned());
+    }
+    if actions.len() > SIGV4_WORDS_MAX || resources.len() > SIGV4_WORDS_MAX {
+        return Err(format!("a signature's `actions` and `resources` are {SIGV4_WORDS_MAX} each at the most"));
+    }
+    if let Some(action) = actions.iter().find(|action| !is_action(action)) {
+        return Err(format!("action `{action}` is not written as `s3:GetObject` or `s3:Get*`"));
+    }
+    match resources.iter().find(|resource| !is_resource(resource)) {
+        Some(resource) => {
+            Err(format!("resource `{resource}` is no ARN in plain characters, such as `arn:aws:s3:::reports/*`"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A service's prefix and a name that begins with a letter; at its end may stand an asterisk.
+fn is_action(text: &str) -> bool {
+    let Some((prefix, name)) = text.split_once(':') else { return false };
+    let name = name.strip_suffix('*').unwrap_or(name);
+    is_scope_word(prefix) && (1..=96).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// An ARN whose resource may have asterisks. No `$`: variables of a policy are AWS's to fill in.
+fn is_resource(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:*?=@+,~!'".contains(&byte);
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, _region, _account, resource] = parts[..] else { return false };
+    let is_arn = arn == "arn" && (partition == "aws" || partition.starts_with("aws-")) && is_scope_word(service);
+    is_arn && !resource.is_empty() && text.len() <= 512 && text.bytes().all(fits)
 }
 
 /// A part of a signature's scope, where `/` separates.
@@ -124,7 +167,8 @@ mod tests {
     #[test]
     fn p09_what_a_signature_is_good_for_is_plain_words_of_the_manifest() {
         let placed = |region: &str, service: &str| {
-            Placement::Sigv4 { region: region.to_owned(), service: service.to_owned() }.check()
+            let (region, service) = (region.to_owned(), service.to_owned());
+            Placement::Sigv4 { region, service, actions: Vec::new(), resources: Vec::new() }.check()
         };
         assert_eq!(placed("eu-west-1", "s3"), Ok(()));
         for (region, service) in [("", "s3"), ("eu-west-1", ""), ("eu-west-1/iam", "s3"), ("EU", "s3"), ("*", "s3")] {
@@ -134,7 +178,7 @@ mod tests {
 
     #[test]
     fn p09_what_a_signature_adds_is_no_guests_in_field_or_query() {
-        let signed = Placement::Sigv4 { region: "eu-west-1".to_owned(), service: "s3".to_owned() };
+        let signed = parsed("kind = \"sigv4\", region = \"eu-west-1\", service = \"s3\"").expect("may be said");
         for field in ["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"] {
             assert!(signed.owns_header(field), "{field}");
         }
@@ -152,6 +196,39 @@ mod tests {
         }
         let holder: Holder = toml::from_str(&format!("placement = {{ {text} }}")).map_err(|error| error.to_string())?;
         holder.placement.check().map(|()| holder.placement)
+    }
+
+    // If it failed, a manifest could put into a session's policy what nobody reads as what it is.
+    #[test]
+    fn p09_what_a_session_may_do_is_named_in_plain_words() {
+        let sigv4 = |more: &str| parsed(&format!("kind = \"sigv4\", region = \"eu-west-1\", service = \"s3\", {more}"));
+        for good in [
+            "actions = [\"s3:GetObject\", \"s3:List*\"]",
+            "actions = [\"s3:GetObject\"], resources = [\"arn:aws:s3:::reports/*\"]",
+            "resources = [\"arn:aws-cn:execute-api:cn-north-1:123456789012:a1b2/prod/GET/*\"]",
+        ] {
+            assert!(sigv4(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "actions = [\"*\"]",
+            "actions = [\"s3:*\"]",
+            "actions = [\"s3:Get*Object\"]",
+            "actions = [\"s3:Get?bject\"]",
+            "actions = [\"GetObject\"]",
+            "actions = [\"S3:GetObject\"]",
+            "actions = [\"\"]",
+            "resources = [\"*\"]",
+            "resources = [\"arn:aws:s3\"]",
+            "resources = [\"arn:aws:s3:::\"]",
+            "resources = [\"arn:other:s3:::reports\"]",
+            "resources = [\"arn:aws:s3:::${aws:username}\"]",
+            "resources = [\"arn:aws:s3:::a b\"]",
+            "resources = [\"arn:aws:s3:::a\\\"b\"]",
+        ] {
+            assert!(sigv4(bad).is_err(), "{bad}");
+        }
+        let many: Vec<_> = (0..33).map(|n| format!("\"s3:Get{n}\"")).collect();
+        assert!(sigv4(&format!("actions = [{}]", many.join(", "))).is_err());
     }
 
     #[test]

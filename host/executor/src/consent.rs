@@ -235,7 +235,8 @@ impl Executor {
         let vessel = self.strongbox.resume_authorization(&selected, name, &sealed, code?).ok()?;
         let facts = renewal::facts_of_act(&tenant, &by);
         let deadline = Instant::now() + REDEEM_MAX;
-        let wanted = Wanted { facts: &facts, record: &record, selected: &selected, watched: false, deadline };
+        let wanted =
+            Wanted { facts: &facts, record: &record, selected: &selected, watched: false, deadline, until: deadline };
         let asked = (client, redirect_uri.as_str());
         let redeemed = keybearer_sources::redeem(wanted, asked, vessel, &self.strongbox, &Way(self)).await;
         let warn = |why: &dyn std::fmt::Display| {

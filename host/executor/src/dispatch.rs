@@ -22,12 +22,14 @@ use keybearer_egress::Vetted;
 use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
 use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::How;
 use keybearer_gate::Refusal;
 use keybearer_gate::Rights;
+use keybearer_gate::SessionOf;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
 use keybearer_ledger::Intent;
@@ -56,6 +58,7 @@ use crate::catalogue;
 use crate::catalogue::Package;
 use crate::holders::Held;
 use crate::holders::Rider;
+use crate::mint::Times;
 use crate::runs::Within;
 
 /// What the dispatches of one call share.
@@ -179,7 +182,8 @@ impl Shared {
         let selected = self.select(&cleared)?;
         let vetted = self.executor.egress.vet(cleared.destination(), self.deadline).await?;
         if let Some(selected) = selected.as_ref().filter(|selected| !self.is_ready(selected)) {
-            self.executor.mint(&self.facts, selected, self.deadline).await?;
+            let times = Times { deadline: self.deadline, until: self.within.until(self.deadline) };
+            self.executor.mint(&self.facts, selected, times).await?;
         }
         let details = IntentDetails {
             version: selected.as_ref().map(Selected::version),
@@ -308,7 +312,7 @@ impl Shared {
 
     /// The version to use; nothing is opened.
     fn select(&self, cleared: &Cleared) -> Result<Option<Selected>, Refusal> {
-        let Some(Attach { slot: Some(slot), credential, how: How::Slot(placement), .. }) = cleared.attach() else {
+        let Some(Attach { slot: Some(slot), grant, credential, how: How::Slot(placement) }) = cleared.attach() else {
             return Ok(None);
         };
         let selected = self
@@ -318,10 +322,28 @@ impl Shared {
             .map_err(|_| self.unusable(credential, slot.clone()))?
             .within(self.within.run())
             .of_tool(&self.facts.tool);
-        if selected.kind().fits(placement) {
-            Ok(Some(selected))
-        } else {
-            Err(Refusal::WrongKind { slot: slot.clone() })
+        if !selected.kind().fits(placement) {
+            return Err(Refusal::WrongKind { slot: slot.clone() });
+        }
+        self.narrowed(selected, slot, grant.as_ref()).map(Some)
+    }
+
+    /// What is minted for a role is narrowed to what the slot and the recipe both allow.
+    fn narrowed(&self, selected: Selected, slot: &SlotName, grant: Option<&GrantId>) -> Result<Selected, Refusal> {
+        let CredentialKind::AwsRole(recipe) = selected.kind() else { return Ok(selected) };
+        let declared =
+            self.package.record.manifest.slot(slot).ok_or_else(|| Refusal::NoGrant { slot: slot.clone() })?;
+        let grant = self.grants_now().into_iter().find(|now| Some(&now.id) == grant).ok_or(Refusal::Stale)?;
+        let of = SessionOf {
+            slot: declared,
+            base_url: grant.base_url.as_ref(),
+            tenant: &self.facts.tenant,
+            tool: &self.facts.tool,
+            run: selected.run(),
+        };
+        match recipe.session_policy(of) {
+            Ok(policy) => Ok(selected.under(policy)),
+            Err(why) => Err(Refusal::SessionUnsayable { slot: slot.clone(), why: why.to_string() }),
         }
     }
 

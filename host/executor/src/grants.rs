@@ -8,12 +8,18 @@ use keybearer_contract::Digest;
 use keybearer_contract::GrantId;
 use keybearer_contract::PackageName;
 use keybearer_contract::Problem;
+use keybearer_contract::RunId;
 use keybearer_contract::Slot;
+use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Approved;
+use keybearer_gate::AwsRole;
 use keybearer_gate::CredentialDirectory as _;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::Grant;
 use keybearer_gate::Scope;
+use keybearer_gate::SessionOf;
 use keybearer_gate::TenantContext;
 use keybearer_ledger::ActKind;
 use keybearer_store::PackageRecord;
@@ -134,7 +140,9 @@ impl Executor {
                 "the credential is of another kind than the slot places: look at the slot's `placement`",
             ));
         }
-        check_base_url(new, slot)
+        check_base_url(new, slot)?;
+        let CredentialKind::AwsRole(recipe) = &credential.kind else { return Ok(()) };
+        check_session(recipe, new, slot, context.tenant(), record)
     }
 
     fn visible_version(
@@ -172,6 +180,24 @@ impl Executor {
     async fn grant_act(&self, context: &TenantContext, kind: ActKind, id: &GrantId) -> Result<(), Problem> {
         self.record(crate::act::of_tenant(context, kind, id.as_str())).await
     }
+}
+
+/// A session that could not be narrowed would be found out at the first call.
+fn check_session(
+    recipe: &AwsRole,
+    new: &NewGrant,
+    slot: &Slot,
+    tenant: &TenantId,
+    record: &PackageRecord,
+) -> Result<(), Problem> {
+    let run = RunId::random();
+    let tools = record.tools.iter().map(|tool| &tool.name);
+    for tool in tools.filter(|tool| new.actions.as_ref().is_none_or(|actions| actions.contains(tool))) {
+        let tool = ToolRef { package: new.package.clone(), tool: tool.clone() };
+        let of = SessionOf { slot, base_url: new.base_url.as_ref(), tenant, tool: &tool, run: Some(&run) };
+        recipe.session_policy(of).map_err(|why| refuse(why.to_string()))?;
+    }
+    Ok(())
 }
 
 fn check_base_url(new: &NewGrant, slot: &Slot) -> Result<(), Problem> {

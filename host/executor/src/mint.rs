@@ -36,16 +36,30 @@ use crate::renewal::facts_of_act;
 /// What a source may answer: a value and a few words (the strongbox reads no more than 64 KiB).
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
+/// When a source is given up, and until when what it gives is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) deadline: Instant,
+    pub(crate) until: Instant,
+}
+
+impl Times {
+    /// What is asked for now and of no call's.
+    pub(crate) fn of(deadline: Instant) -> Self {
+        Self { deadline, until: deadline }
+    }
+}
+
 impl Executor {
     /// Sees to it that a fresh value is there for what was selected.
     pub(crate) async fn mint(
         self: &Arc<Self>,
         facts: &Facts,
         selected: &Selected,
-        deadline: Instant,
+        times: Times,
     ) -> Result<(), Stopped> {
         if !selected.kind().renews_itself() {
-            return self.mint_now(facts, selected, deadline).await;
+            return self.mint_now(facts, selected, times).await;
         }
         // A task of its own: an answer that is lost because nobody waits any more is the only copy of what is
         // stored next.
@@ -53,15 +67,16 @@ impl Executor {
         let running = self.running.token();
         let minting = tokio::spawn(async move {
             let _running = running;
-            executor.mint_now(&facts, &selected, deadline).await
+            executor.mint_now(&facts, &selected, times).await
         });
         minting.await.unwrap_or_else(|_| Err(crate::dispatch::HOST_NOT_SENT.into()))
     }
 
     /// The same, in the caller's own task: for what does not renew itself.
-    pub(crate) async fn mint_now(&self, facts: &Facts, selected: &Selected, deadline: Instant) -> Result<(), Stopped> {
+    pub(crate) async fn mint_now(&self, facts: &Facts, selected: &Selected, times: Times) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
-        let wanted = Wanted { facts, record: &record, selected, watched: self.is_watched(&facts.tenant), deadline };
+        let (watched, Times { deadline, until }) = (self.is_watched(&facts.tenant), times);
+        let wanted = Wanted { facts, record: &record, selected, watched, deadline, until };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
             MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
             // Lapsed: the next look finds it so, and says so.

@@ -154,7 +154,7 @@ impl Executor {
         let selected = self.strongbox.select(&facts.tenant, credential, UnixMillis::now());
         let selected = selected.map_err(|_| MintFault::Stale)?;
         let deadline = Instant::now() + REAP_MAX;
-        let wanted = Wanted { facts, record: &record, selected: &selected, watched: false, deadline };
+        let wanted = Wanted { facts, record: &record, selected: &selected, watched: false, deadline, until: deadline };
         keybearer_sources::reap(wanted, reference, &self.strongbox, &Way(self)).await
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::Executor;
 use crate::act;
+use crate::mint::Times;
 use crate::notices::Notice;
 use crate::renewal::facts_of_act;
 
@@ -145,7 +146,7 @@ impl Executor {
         let Ok(selected) = self.strongbox.select(&record.tenant, &record.id, UnixMillis::now()) else { return false };
         let facts = facts_of_act(&record.tenant, &PrincipalLabel::host());
         // What it comes to is in the store: a value that was renewed is no longer the one that was selected.
-        drop(self.mint(&facts, &selected, Instant::now() + RENEWAL_MAX).await);
+        drop(self.mint(&facts, &selected, Times::of(Instant::now() + RENEWAL_MAX)).await);
         let now = self.store.credential(&record.tenant, &record.id);
         now.is_some_and(|now| now.versions.iter().any(|known| known.version > version))
     }

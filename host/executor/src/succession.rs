@@ -157,7 +157,8 @@ const USED: &str = "the wrapping token is not good: it was used before, or has e
                     not use it, somebody else has the secret: have it destroyed at its source, and another one made";
 
 fn wanted<'call>(facts: &'call Facts, record: &'call CredentialRecord, selected: &'call Selected) -> Wanted<'call> {
-    Wanted { facts, record, selected, watched: false, deadline: Instant::now() + SUCCESSION_MAX }
+    let deadline = Instant::now() + SUCCESSION_MAX;
+    Wanted { facts, record, selected, watched: false, deadline, until: deadline }
 }
 
 fn unavailable(fault: &MintFault) -> Problem {

@@ -10,7 +10,6 @@ use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::AwsProof;
 use crate::AwsRole;
 use crate::AwsSecret;
 use crate::ClientAuth;
@@ -209,9 +208,9 @@ impl CredentialKind {
             Self::VaultKv(VaultKv { server, .. }) | Self::VaultDatabase(VaultDatabase { server, .. }) => {
                 server.login.stored()
             }
-            Self::AwsKeys | Self::AwsSecret(_) => StoredForm::AwsKeys,
-            Self::AwsRole(AwsRole { proof: AwsProof::AccessKey, .. }) => StoredForm::AwsKeys,
-            Self::AwsRole(AwsRole { proof: AwsProof::WebIdentity, .. }) => StoredForm::Text,
+            Self::AwsKeys => StoredForm::AwsKeys,
+            Self::AwsSecret(recipe) => recipe.role.as_ref().map_or(StoredForm::AwsKeys, |role| role.proof.stored()),
+            Self::AwsRole(recipe) => recipe.proof.stored(),
             Self::OauthClientCredentials(client) => client.key_form(),
             Self::OauthRefreshToken(client) => client.token_form(),
             Self::OauthTokenExchange(exchange) => exchange.stored(),

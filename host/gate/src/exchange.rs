@@ -50,6 +50,9 @@ pub enum Ingredient {
     StoredOtherLines,
     /// What an earlier answer left under this name.
     Held(&'static str),
+    /// An access key of AWS that an earlier answer left: its id, its secret and its session's token under these names. It
+    /// signs, and stands nowhere itself.
+    HeldAwsKeys([&'static str; 3]),
     /// A JWT that the host signs (RFC 7519), made anew for each request.
     Assertion(Box<Assertion>),
 }

@@ -8,8 +8,11 @@ mod spiffe;
 mod vault;
 
 pub use aws::AwsProof;
+pub use aws::AwsReader;
 pub use aws::AwsRole;
 pub use aws::AwsSecret;
+pub use aws::SessionOf;
+pub use aws::SessionUnsayable;
 pub use consent::CALLBACK_PATH;
 pub use consent::ConsentProof;
 pub use consent::OauthConsent;

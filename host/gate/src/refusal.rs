@@ -76,6 +76,14 @@ pub enum Refusal {
         /// The slot.
         slot: SlotName,
     },
+    /// What a session in a role may do cannot be said as narrowly as the slot binds it.
+    #[error("the credential of slot `{slot}` gives no session: {why}")]
+    SessionUnsayable {
+        /// The slot.
+        slot: SlotName,
+        /// Why, and what helps.
+        why: String,
+    },
     /// The host holds no SVID of that id that is still valid, or the operator has not given the id to this tenant.
     #[error("there is no valid SVID of `{spiffe_id}` for this tenant")]
     NoSvid {

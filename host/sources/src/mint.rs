@@ -74,6 +74,8 @@ pub struct Wanted<'call> {
     pub watched: bool,
     /// When the call gives up.
     pub deadline: Instant,
+    /// Until when what is minted is wanted: the end of its run, or of its call.
+    pub until: Instant,
 }
 
 /// For how long a fetched value is used at most, in seconds, while its source may have changed unseen.
@@ -104,6 +106,7 @@ struct Key {
     epoch: u64,
     run: Option<RunId>,
     tool: Option<ToolRef>,
+    policy: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -192,7 +195,8 @@ fn key(selected: &Selected) -> Key {
     let (tenant, credential) = (selected.tenant().clone(), selected.credential().clone());
     // A value that renews itself raises the epoch while its source is asked; still it is asked once at a time.
     let epoch = if selected.kind().renews_itself() { 0 } else { selected.epoch() };
-    Key { tenant, credential, epoch, run: selected.run().cloned(), tool: selected.tool().cloned() }
+    let (run, tool, policy) = (selected.run().cloned(), selected.tool().cloned(), selected.policy().cloned());
+    Key { tenant, credential, epoch, run, tool, policy }
 }
 
 struct Waiting<'a>(&'a AtomicUsize);

@@ -101,7 +101,14 @@ impl House {
 
     async fn mint_until(&self, endpoint: &Endpoint, deadline: Instant) -> Result<(), MintFault> {
         let selected = self.selected();
-        let wanted = Wanted { facts: &self.facts, record: &self.record, selected: &selected, watched: false, deadline };
+        let wanted = Wanted {
+            facts: &self.facts,
+            record: &self.record,
+            selected: &selected,
+            watched: false,
+            deadline,
+            until: deadline,
+        };
         self.mints.mint(wanted, &self.strongbox, endpoint).await
     }
 }
@@ -242,7 +249,8 @@ async fn a_recipe_that_must_not_be_sent_is_not_sent() {
     let record = CredentialRecord { epoch: 2, ..(*house.record).clone() };
     let deadline = Instant::now() + Duration::from_secs(30);
     let selected = house.selected();
-    let wanted = Wanted { facts: &house.facts, record: &record, selected: &selected, watched: false, deadline };
+    let wanted =
+        Wanted { facts: &house.facts, record: &record, selected: &selected, watched: false, deadline, until: deadline };
     let minted = house.mints.mint(wanted, &house.strongbox, &endpoint).await;
     assert_eq!(minted, Err(MintFault::Stale));
     assert_eq!(endpoint.asked(), 0);

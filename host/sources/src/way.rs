@@ -131,6 +131,16 @@ impl<'mint, T: Transport> Way<'mint, T> {
         self.wanted.facts
     }
 
+    /// What was selected to be minted.
+    pub(crate) fn selected(&self) -> &Selected {
+        self.wanted.selected
+    }
+
+    /// For how many seconds, begun ones too, what is minted is wanted.
+    pub(crate) fn wanted_s(&self) -> u64 {
+        self.wanted.until.saturating_duration_since(Instant::now()).as_secs() + 1
+    }
+
     /// The run that what is minted is confined to.
     pub(crate) fn run(&self) -> Option<&RunId> {
         self.wanted.selected.run()

@@ -199,10 +199,26 @@ pub(crate) struct AwsKeys<'value> {
 pub(crate) fn aws_keys(value: &[u8]) -> Option<AwsKeys<'_>> {
     let mut lines = value.split(|byte| *byte == b'\n');
     let keys = AwsKeys { id: lines.next()?, secret: lines.next()?, token: lines.next() };
-    let is_filled = !keys.id.is_empty() && !keys.secret.is_empty() && keys.token.is_none_or(|token| !token.is_empty());
-    // The id stands in a header of which commas and slashes are part.
-    let is_id = keys.id.iter().all(u8::is_ascii_alphanumeric);
-    (is_filled && is_id && lines.next().is_none()).then_some(keys)
+    (keys.are_whole() && lines.next().is_none()).then_some(keys)
+}
+
+/// The access key of a session, in its parts.
+pub(crate) fn aws_session<'value>(
+    id: &'value [u8],
+    secret: &'value [u8],
+    token: &'value [u8],
+) -> Option<AwsKeys<'value>> {
+    let keys = AwsKeys { id, secret, token: Some(token) };
+    keys.are_whole().then_some(keys)
+}
+
+impl AwsKeys<'_> {
+    fn are_whole(&self) -> bool {
+        let is_filled =
+            !self.id.is_empty() && !self.secret.is_empty() && self.token.is_none_or(|token| !token.is_empty());
+        // The id stands in a header of which commas and slashes are part.
+        is_filled && self.id.iter().all(u8::is_ascii_alphanumeric)
+    }
 }
 
 /// What is before and after the last line end, both filled: a client's secret or key, and a token. Neither a secret

@@ -86,8 +86,14 @@ pub(crate) fn signing<'secret>(
     vessel: &'secret Vessel,
 ) -> Result<Option<(Scope<'secret>, accept::AwsKeys<'secret>)>, PlaceRefused> {
     let Auth::Sigv4 { region, service, keys } = &carried.auth else { return Ok(None) };
-    let keys = value_of(keys, stored, vessel).and_then(accept::aws_keys).ok_or(PlaceRefused::WrongKind)?;
-    Ok(Some((Scope { region, service }, keys)))
+    let keys = match &**keys {
+        Ingredient::HeldAwsKeys(names) => {
+            let [id, secret, token] = names.map(|name| vessel.get(name).map(|secret| secret.expose()));
+            id.zip(secret).zip(token).and_then(|((id, secret), token)| accept::aws_session(id, secret, token))
+        }
+        keys => value_of(keys, stored, vessel).and_then(accept::aws_keys),
+    };
+    Ok(Some((Scope { region, service }, keys.ok_or(PlaceRefused::WrongKind)?)))
 }
 
 /// A secret while it is put on a request: one that lies somewhere, or one that was made for it.
@@ -135,7 +141,7 @@ fn value_of<'secret>(
         Ingredient::StoredOtherLines => lines().map(|(key, _)| key),
         Ingredient::StoredLastLine => lines().map(|(_, token)| token),
         Ingredient::Held(name) => vessel.get(name).map(|secret| secret.expose()),
-        Ingredient::Assertion(_) => None,
+        Ingredient::HeldAwsKeys(_) | Ingredient::Assertion(_) => None,
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Selected {
     kind: CredentialKind,
     run: Option<RunId>,
     tool: Option<ToolRef>,
+    policy: Option<Arc<str>>,
 }
 
 impl Selected {
@@ -50,6 +51,18 @@ impl Selected {
     pub fn of_tool(self, tool: &ToolRef) -> Self {
         let tool = self.kind.names_the_tool().then(|| tool.clone());
         Self { tool, ..self }
+    }
+
+    /// The same, for what this policy allows: what is minted under another one is not used.
+    #[must_use]
+    pub fn under(self, policy: String) -> Self {
+        Self { policy: Some(policy.into()), ..self }
+    }
+
+    /// What the source is told that what it mints may do.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Arc<str>> {
+        self.policy.as_ref()
     }
 
     /// The tool that it is confined to.
@@ -97,7 +110,7 @@ impl Selected {
     /// One that waits for its account: nothing that is stored goes out with it.
     pub(crate) fn waiting(record: &CredentialRecord) -> Self {
         let (tenant, credential, kind) = (record.tenant.clone(), record.id.clone(), record.kind.clone());
-        Self { tenant, credential, version: 0, epoch: record.epoch, kind, run: None, tool: None }
+        Self { tenant, credential, version: 0, epoch: record.epoch, kind, run: None, tool: None, policy: None }
     }
 
     /// Whether it was selected as one that waits for its account.
@@ -197,7 +210,7 @@ impl Strongbox {
             if !self.guards.is_over(&key, record.epoch) {
                 let GuardKey { tenant, credential } = key;
                 let (epoch, kind) = (record.epoch, record.kind.clone());
-                return Ok(Selected { tenant, credential, version, epoch, kind, run: None, tool: None });
+                return Ok(Selected { tenant, credential, version, epoch, kind, run: None, tool: None, policy: None });
             }
             // It was rotated since the record was read: the next look finds the newer one. A directory that
             // gives the same again is behind, and is not waited for.

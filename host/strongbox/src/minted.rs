@@ -158,6 +158,7 @@ struct Session {
 struct Token {
     run: Option<RunId>,
     tool: Option<ToolRef>,
+    policy: Option<Arc<str>>,
     secret: Arc<Secret>,
     epoch: u64,
     minted: Instant,
@@ -167,6 +168,13 @@ struct Token {
     /// When its issuer takes it no more.
     ends: Instant,
     undo: Option<Box<Undo>>,
+}
+
+impl Token {
+    /// Whether both are for the same calls.
+    fn is_replaced_by(&self, newer: &Self) -> bool {
+        (self.epoch, &self.run, &self.tool, &self.policy) == (newer.epoch, &newer.run, &newer.tool, &newer.policy)
+    }
 }
 
 struct Seen {
@@ -184,6 +192,7 @@ impl MintedTokens {
             token.epoch == selected.epoch()
                 && token.run.as_ref() == selected.run()
                 && token.tool.as_ref() == selected.tool()
+                && token.policy.as_ref() == selected.policy()
                 && now < token.use_until
                 && instant < token.use_deadline
         };
@@ -325,6 +334,7 @@ impl Strongbox {
         let token = Token {
             run: selected.run().cloned(),
             tool: selected.tool().cloned(),
+            policy: selected.policy().cloned(),
             secret,
             epoch: selected.epoch(),
             minted: instant,
@@ -344,10 +354,7 @@ impl Strongbox {
         tokens.held.retain(|old| match old.undo {
             // What is to be given back is kept until it has ended by itself.
             Some(_) => instant < old.ends,
-            None => {
-                instant < old.use_deadline
-                    && ((old.epoch, &old.run, &old.tool) != (token.epoch, &token.run, &token.tool))
-            }
+            None => instant < old.use_deadline && !old.is_replaced_by(&token),
         });
         if tokens.held.len() >= HELD_MAX {
             return Err(KeepRefused::TooMany);

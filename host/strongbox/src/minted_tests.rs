@@ -135,6 +135,20 @@ fn what_is_minted_within_a_run_is_for_this_run_and_is_wiped_with_it() {
     assert!(house.strongbox.minted.all(&within.guard_key()).is_empty());
 }
 
+// If it failed, a session that was made for one slot would sign for another, which may do less.
+#[test]
+fn p09_what_is_minted_under_a_policy_is_not_used_under_another() {
+    let (house, tenant, recipe) = house_with_recipe();
+    let under = |policy: &str| house.selected(&tenant, &recipe).under(policy.to_owned());
+    mint(&house, &under("read"), &token("")).expect("minted");
+    assert!(house.strongbox.is_ready(&under("read"), NOW));
+    for other in [under("write"), house.selected(&tenant, &recipe)] {
+        assert!(matches!(house.strongbox.lease_recorded(other, NOW), Err(LeaseRefused::NeedsMint)));
+    }
+    mint(&house, &under("write"), &token("").replace(TOKEN, "another-token-0123456789")).expect("minted");
+    assert!(house.strongbox.is_ready(&under("read"), NOW), "neither takes the other's place");
+}
+
 #[test]
 fn what_is_ended_is_given_back_once_and_is_still_scrubbed() {
     let (house, tenant, recipe) = house_with_recipe();

@@ -52,7 +52,7 @@ impl<'lease> Proof<'lease> {
     ) -> Result<Option<Self>, PlaceRefused> {
         let key = secret.expose();
         match (placement, kind) {
-            (Placement::Sigv4 { region, service }, _) => {
+            (Placement::Sigv4 { region, service, .. }, _) => {
                 let keys = aws_keys(key).ok_or(PlaceRefused::WrongKind)?;
                 Ok(Some(Self::Sigv4(Scope { region, service }, keys)))
             }

@@ -1,4 +1,7 @@
-//! AWS as a source: Secrets Manager, as moto has it, and as an upstream of the tests that looks at signatures.
+//! AWS as a source: Secrets Manager and STS, as moto has them, and as upstreams of the tests that look at signatures.
 
+mod faults;
+mod form;
+mod readers;
 mod roles;
 mod secrets;

@@ -70,7 +70,8 @@ impl Nginx {
         command.arg("--chdir").arg(yard.folder()).arg("moto_app:app");
         let child = self.behind(yard, "moto", command).await?;
         let address = format!("127.0.0.1:{}", self.ports.moto);
-        Ok(Running::new(child, vec![("KEYBEARER_TEST_MOTO", address)]))
+        let program = gunicorn.display().to_string();
+        Ok(Running::new(child, vec![("KEYBEARER_TEST_MOTO", address), ("KEYBEARER_TEST_MOTO_PROGRAM", program)]))
     }
 
     async fn behind(&self, yard: &Yard, name: &str, mut command: Command) -> anyhow::Result<Child> {

@@ -154,6 +154,11 @@ impl Within {
         self.deadline.map_or(deadline, |run| run.min(deadline))
     }
 
+    /// The end of the run, or of a call that is in none.
+    pub(crate) fn until(&self, deadline: Instant) -> Instant {
+        self.deadline.unwrap_or(deadline)
+    }
+
     /// Ends with the run, and may end sooner.
     pub(crate) fn child(&self) -> CancellationToken {
         self.over.child_token()

@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use crate::Executor;
 use crate::NewRun;
 use crate::RunView;
+use crate::mint::Times;
 use crate::renewal::facts_of_act;
 
 /// The most tools that are named for one run; more are a package's.
@@ -140,7 +141,8 @@ impl Executor {
             if !selected.kind().changes_unseen() {
                 return Ok(());
             }
-            self.mint_now(&facts, &selected.within(Some(run.id.clone())), deadline).await.map_err(|_| ())
+            let (selected, times) = (selected.within(Some(run.id.clone())), Times::of(deadline));
+            self.mint_now(&facts, &selected, times).await.map_err(|_| ())
         });
         futures_util::future::try_join_all(fetched).await.map(drop).map_err(|()| {
             Problem::new(

@@ -18,6 +18,9 @@ use keybearer_tests::probe;
 use serde_json::Value;
 use serde_json::json;
 
+use super::form::field;
+use super::form::form;
+
 const STORE: &str = "bucket.s3.eu-west-1.amazonaws.com";
 const STS: &str = "sts.eu-west-1.amazonaws.com";
 const ROLE: &str = "arn:aws:iam::123456789012:role/reader";
@@ -31,30 +34,6 @@ fn role(more: &Value) -> Value {
     let mut kind = json!({"kind": "aws_role", "region": "eu-west-1", "role_arn": ROLE});
     more.as_object().into_iter().flatten().for_each(|(name, value)| kind[name] = value.clone());
     kind
-}
-
-/// The fields of a form.
-fn form(request: &Recorded) -> Vec<(String, String)> {
-    let body = String::from_utf8_lossy(&request.body).into_owned();
-    let url = format!("https://form.test/?{body}");
-    let decode = |text: &str| {
-        let mut bytes = Vec::new();
-        let mut rest = text.as_bytes();
-        while let Some((first, after)) = rest.split_first() {
-            let digits = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-            match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                Some(byte) => (bytes.push(byte), rest = &after[2..]).1,
-                None => (bytes.push(if *first == b'+' { b' ' } else { *first }), rest = after).1,
-            }
-        }
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let pairs = url.split_once('?').map_or("", |(_, query)| query).split('&');
-    pairs.filter_map(|pair| pair.split_once('=')).map(|(name, value)| (decode(name), decode(value))).collect()
-}
-
-fn field(form: &[(String, String)], name: &str) -> Option<String> {
-    form.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone())
 }
 
 struct Stage {
@@ -133,11 +112,12 @@ async fn p09_x10_a_session_is_made_for_tenant_and_tool_and_narrowed_to_the_call(
     ]});
     let stage = stage(role(&json!({"policy": policy, "external_id": "acme-7"})), None).await?;
     let url = format!("https://{STORE}/key");
-    let mut everything = String::new();
+    let (mut everything, mut call) = (String::new(), String::new());
     for _ in 0..2 {
         let heard = stage.tenant.hear_get("probe", &url).await?;
         assert_eq!(heard.outcome, "200", "{}", heard.text());
         everything += &heard.text();
+        call = if call.is_empty() { heard.call } else { call };
     }
     assert_eq!(stage.sts.recorded().len(), 1, "one session for both");
     assert_eq!(stage.tenant.outcomes("probe", &[&url]).await?, ["200"]);
@@ -156,8 +136,14 @@ async fn p09_x10_a_session_is_made_for_tenant_and_tool_and_narrowed_to_the_call(
         ("keybearer-tenant".into(), "keybearer-tool".into())
     );
     assert_eq!(said("Tags.member.2.Value"), "probe.echo_back");
+    assert_eq!((said("Tags.member.3.Key"), said("Tags.member.3.Value").as_str()), ("keybearer-call".into(), &*call));
+    assert!(field(&first, "Tags.member.4.Key").is_none(), "outside of a run");
     assert_eq!(field(&second, "Tags.member.2.Value").as_deref(), Some("probe.url_tricks"));
     assert!(said("Policy").contains(&format!("arn:aws:s3:::bucket/{tenant}/probe.echo_back/*")), "{}", said("Policy"));
+    // The recipe allows more than the slot binds, or less: what is sent is what both allow.
+    let sent: Value = serde_json::from_str(&said("Policy"))?;
+    let denials = sent["Statement"].as_array().expect("statements").iter().filter(|said| said["Effect"] == "Deny");
+    assert!(denials.count() >= 3 && said("Policy").contains("aws:RequestedRegion"), "{sent}");
     assert_eq!(stage.store.recorded().len(), 3);
 
     everything += &format!("{:?}{}", stage.server.ledger()?, stage.server.log());
@@ -184,6 +170,78 @@ async fn x10_a_role_is_taken_by_a_jwt_too_which_no_guest_hears() -> anyhow::Resu
     assert!(field(&said, "Tags.member.1.Key").is_none() && asked[0].header("authorization").is_none());
     let everything = format!("{}{:?}{}", heard.text(), stage.server.ledger()?, stage.server.log());
     assert!(!everything.contains(&jwt));
+    Ok(())
+}
+
+// If it failed, a session would do what its slot's requests never need, and be good for hours after its run; or a run
+// that has ended would still have a key that signs.
+#[tokio::test(flavor = "multi_thread")]
+async fn p09_a_session_is_made_for_the_length_of_its_run_and_forgotten_with_it() -> anyhow::Result<()> {
+    let stage = stage(role(&json!({})), None).await?;
+    let call = json!({"tool": "probe.echo_back", "arguments": {"url": format!("https://{STORE}/key")}});
+    let mut proofs = Vec::new();
+    for (life_s, expected) in [(60, 900..=900), (1_800, 1_840..=1_861)] {
+        let opened =
+            stage.tenant.client.post("/v1/runs", &json!({"agent": "reader", "life_ms": life_s * 1_000})).await?;
+        assert_eq!(opened.status, 201, "{}", opened.text());
+        let opened = opened.json();
+        let (run, token) = (opened["id"].as_str().unwrap_or("?"), opened["token"].as_str().unwrap_or("?"));
+        let agent = stage.server.public().bearing(token);
+        for _ in 0..2 {
+            let called = agent.post("/v1/calls", &call).await?;
+            assert_eq!(called.status, 200, "{}", called.text());
+            assert_eq!(called.json()["result"]["outcome"], "200");
+        }
+        let asked = stage.sts.recorded();
+        assert_eq!(asked.len(), proofs.len() + 1, "one session for the run's calls, and none of another run's");
+        let said = form(asked.last().expect("asked"));
+        let duration: u64 = field(&said, "DurationSeconds").unwrap_or_default().parse()?;
+        assert!(expected.contains(&duration), "{duration} for a run of {life_s} s");
+        assert_eq!(field(&said, "Tags.member.4.Value").as_deref(), Some(run));
+        let policy: Value = serde_json::from_str(&field(&said, "Policy").unwrap_or_default())?;
+        assert_eq!(
+            policy["Statement"][0],
+            json!({
+                "Effect": "Allow", "Action": ["s3:Get*", "s3:List*"],
+                "Resource": ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*"],
+                "Condition": {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}},
+            })
+        );
+        let proof = stage.store.recorded().pop().and_then(|arrived| arrived.header("authorization").map(str::to_owned));
+        proofs.push(proof.unwrap_or_default());
+        let ended = stage.tenant.client.post(&format!("/v1/runs/{run}/end"), &json!({})).await?;
+        assert_eq!(ended.status, 200, "{}", ended.text());
+        let (sent, refused) = (stage.store.recorded().len(), agent.post("/v1/calls", &call).await?);
+        assert_eq!((refused.status, stage.store.recorded().len()), (401, sent), "nothing is signed for it any more");
+    }
+    for (proof, session) in proofs.iter().zip(stage.sessions.iter()) {
+        assert!(proof.contains(&session.id), "{proof}");
+    }
+    Ok(())
+}
+
+// If it failed, the first call would find out, or a session would be made that may do more than its slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn p09_a_grant_for_which_no_policy_can_be_said_is_refused() -> anyhow::Result<()> {
+    let stage = stage(role(&json!({})), None).await?;
+    let resources: Vec<_> = (0..30).map(|n| format!("\"arn:aws:s3:::bucket/{}/{n}/*\"", "long".repeat(20))).collect();
+    let placement = format!(
+        "{{ kind = \"sigv4\", region = \"eu-west-1\", service = \"s3\", actions = [\"s3:GetObject\"], resources = [{}] }}",
+        resources.join(", ")
+    );
+    let manifest = probe::manifest("wordy", "1.0.0", &probe::slot("store", &placement, &[STORE]));
+    stage.server.publish_as("hostile", &manifest).await?;
+    let refused = stage
+        .tenant
+        .grant_as(
+            role(&json!({})),
+            &format!("AKIATAKERTAKERTAKER1\n{}", canary("aws/")),
+            json!({"package": "wordy", "slot": "store"}),
+        )
+        .await;
+    let refused = refused.expect_err("refused").to_string();
+    assert!(refused.contains("grant: 400") && refused.contains("2048 characters that AWS takes"), "{refused}");
+    assert!(stage.sts.recorded().is_empty());
     Ok(())
 }
 
