@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use keybearer_contract::Code;
 use keybearer_contract::Delivery;
 use keybearer_contract::UnixMillis;
 use keybearer_egress::SendLimits;
@@ -20,6 +21,7 @@ use keybearer_sandbox::UpstreamReason;
 use keybearer_sources::MintFault;
 use keybearer_sources::Transport;
 use keybearer_sources::Wanted;
+use keybearer_strongbox::KeepRefused;
 use keybearer_strongbox::Lease;
 use keybearer_strongbox::LeaseRefused;
 use keybearer_strongbox::Raw;
@@ -103,6 +105,15 @@ impl Transport for Way<'_> {
 
     async fn note(&self, facts: &Facts, selected: &Selected, reference: &str, life_s: u64) -> Result<(), MintFault> {
         self.0.note_orphan(facts, selected, reference, life_s).await
+    }
+
+    async fn note_version(&self, selected: &Selected, version: u64) -> Result<(), MintFault> {
+        let (store, tenant, id) = (Arc::clone(&self.0.store), selected.tenant().clone(), selected.credential().clone());
+        let noted = crate::blocking(move || store.note_source_version(&tenant, &id, version)).await;
+        noted.map_err(|problem| match problem.code {
+            Code::Conflict => MintFault::Unusable(KeepRefused::Older),
+            _ => MintFault::Host,
+        })
     }
 
     async fn exchange(

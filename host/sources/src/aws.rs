@@ -76,7 +76,7 @@ pub(crate) async fn secret(recipe: &AwsSecret, way: &mut Way<'_, impl Transport>
         held: READER,
     };
     take(taking, way).await?;
-    READER.iter().for_each(|name| way.stay_logged_in(name, Duration::from_secs(READER_S) - BUFFER, None));
+    READER.iter().for_each(|name| way.stay_logged_in(name, Duration::from_secs(READER_S) - BUFFER, None, None));
     read(recipe, keys, way).await
 }
 

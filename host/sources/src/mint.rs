@@ -20,6 +20,7 @@ use keybearer_strongbox::AnswerRefused;
 use keybearer_strongbox::KeepRefused;
 use keybearer_strongbox::Selected;
 use keybearer_strongbox::Strongbox;
+use keybearer_strongbox::Yield;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
@@ -251,13 +252,7 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
     let is_renewed = renewed.as_ref().is_some_and(|renewed| renewed.epoch() != selected.epoch());
     let selected = renewed.as_ref().unwrap_or(selected);
     let to_undo = strongbox.undo_of(selected, way.vessel(), &yielded, facts);
-    let noted = match &yielded.orphan {
-        Some(reference) => {
-            let life_s = yielded.life_s.unwrap_or(ORPHAN_LIFE_S);
-            transport.note(facts, selected, reference, life_s).await
-        }
-        None => Ok(()),
-    };
+    let noted = note(&yielded, selected, facts, transport).await;
     let kept = noted.and_then(|()| {
         let kept = strongbox.keep(selected, way.vessel(), yielded, facts, UnixMillis::now());
         kept.map(drop).map_err(|refused| match refused {
@@ -272,6 +267,23 @@ async fn ask(wanted: Wanted<'_>, strongbox: &Strongbox, transport: &impl Transpo
         tracing::warn!(%fault, "what was minted in vain was not given back: it ends by itself");
     }
     if is_renewed { kept.and(Err(MintFault::Stale)) } else { kept }
+}
+
+/// What must be written down before the value is used.
+async fn note(
+    yielded: &Yield,
+    selected: &Selected,
+    facts: &Facts,
+    transport: &impl Transport,
+) -> Result<(), MintFault> {
+    // First, for what is not used is given back as well after a crash.
+    if let Some(reference) = &yielded.orphan {
+        transport.note(facts, selected, reference, yielded.life_s.unwrap_or(ORPHAN_LIFE_S)).await?;
+    }
+    match yielded.source_version {
+        Some(version) => transport.note_version(selected, version).await,
+        None => Ok(()),
+    }
 }
 
 /// For what its issuer names no life of.
@@ -289,7 +301,7 @@ pub async fn reap(
 ) -> Result<(), MintFault> {
     let mut way = Way::new(wanted, strongbox, transport);
     match &wanted.record.kind {
-        CredentialKind::VaultDatabase(recipe) => vault::revoke(&recipe.server, reference, &mut way).await,
+        CredentialKind::VaultDatabase(recipe) => vault::reap(&recipe.server, reference, &mut way).await,
         // No other recipe leaves a reference.
         _ => Ok(()),
     }

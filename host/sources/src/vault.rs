@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keybearer_contract::Method;
 use keybearer_gate::Auth;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::Exchange;
 use keybearer_gate::ExchangeBody;
 use keybearer_gate::Field;
@@ -97,15 +98,28 @@ pub(crate) async fn account(recipe: &VaultDatabase, way: &mut Way<'_, impl Trans
 /// A login that ends sooner is not used for an account, which would end with it: a new one is made.
 const LEASING_MIN: Duration = Duration::from_secs(300);
 
-/// Has the server take back what it leased to us.
-pub(crate) async fn revoke(
+/// Has the server take back what it gave an earlier process: a lease, or a login with all that was leased to it.
+pub(crate) async fn reap(
     server: &VaultServer,
-    lease: &str,
+    reference: &str,
     way: &mut Way<'_, impl Transport>,
 ) -> Result<(), MintFault> {
-    let exchange = revocation(server, lease)?;
-    ask(server, exchange, way).await.map(drop)
+    let Some(accessor) = reference.strip_prefix(LOGIN) else {
+        return ask(server, revocation(server, reference)?, way).await.map(drop);
+    };
+    let body = vec![("accessor", accessor.into())];
+    let exchange = server.request(Method::Post, "auth/token/revoke-accessor")?.body(ExchangeBody::Json(body));
+    match ask(server, exchange, way).await {
+        // It has ended by itself.
+        Err(MintFault::Refused(AnswerRefused::Status { status: 400 | 404, .. })) => Ok(()),
+        // The policy does not let us: asking again would be logging in again, for nothing.
+        Err(MintFault::Refused(AnswerRefused::Status { status: 403, .. })) => Err(MintFault::Stale),
+        reaped => reaped.map(drop),
+    }
 }
+
+/// How the reference of a login begins: no lease does so, for a mount's name has no colon.
+const LOGIN: &str = "login:";
 
 fn revocation(server: &VaultServer, lease: &str) -> Result<Exchange, NotCanonical> {
     // Answered when it is done, and not when it is noted down.
@@ -202,12 +216,20 @@ async fn log_in(server: &VaultServer, way: &mut Way<'_, impl Transport>) -> Resu
         .body(ExchangeBody::Json(body))
         .holds(TOKEN, &["auth", "client_token"])
         .tells("life_s", &["auth", "lease_duration"])
+        .tells("accessor", &["auth", "accessor"])
         .tells("type", &["auth", "token_type"]);
     let told = way.ask(exchange).await?;
     let life = Duration::from_secs(told.number("life_s")?.unwrap_or(0));
+    // What is leased to the token ends with it: what a crash cuts off between lease and note is found by its login.
+    let leases = matches!(way.kind(), CredentialKind::VaultDatabase(_));
+    let accessor = told.get("accessor").filter(|accessor| leases && !accessor.is_empty());
+    let orphan = accessor.map(|accessor| format!("{LOGIN}{accessor}"));
+    if let Some(reference) = &orphan {
+        way.note(reference, life.as_secs()).await?;
+    }
     // A batch token is nowhere written down, and cannot be revoked.
     let logout = if told.get("type") == Some("batch") { None } else { Some(log_out(server)?) };
-    way.stay_logged_in(TOKEN, life.saturating_sub(BUFFER.min(life / 4)), logout);
+    way.stay_logged_in(TOKEN, life.saturating_sub(BUFFER.min(life / 4)), logout, orphan);
     Ok(())
 }
 

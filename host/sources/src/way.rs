@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keybearer_contract::RunId;
 use keybearer_gate::Cleared;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
 use keybearer_gate::Ingredient;
@@ -51,6 +52,14 @@ pub trait Transport: Keeper {
         _reference: &str,
         _life_s: u64,
     ) -> impl Future<Output = Result<(), MintFault>> + Send {
+        std::future::ready(Err(MintFault::Host))
+    }
+
+    /// Takes note, before its value is used, of a version that a source gave. One that cannot take note uses no such value.
+    ///
+    /// # Errors
+    /// [`MintFault::Unusable`] if a higher one was given before, also to an earlier process.
+    fn note_version(&self, _selected: &Selected, _version: u64) -> impl Future<Output = Result<(), MintFault>> + Send {
         std::future::ready(Err(MintFault::Host))
     }
 
@@ -147,11 +156,28 @@ impl<'mint, T: Transport> Way<'mint, T> {
     }
 
     /// The secret of that name may be used by later fetches of the same credential, for so long; `logout` is
-    /// sent when they no longer may.
-    pub(crate) fn stay_logged_in(&mut self, name: &str, life: Duration, logout: Option<Exchange>) {
+    /// sent when they no longer may, and then `orphan` is forgotten, if the login was noted.
+    pub(crate) fn stay_logged_in(
+        &mut self,
+        name: &str,
+        life: Duration,
+        logout: Option<Exchange>,
+        orphan: Option<String>,
+    ) {
         self.vessel.lasts(name, life);
         let Wanted { facts, selected, .. } = self.wanted;
-        self.strongbox.keep_login(selected, &self.vessel, logout.as_ref(), facts);
+        self.strongbox.keep_login(selected, &self.vessel, logout.map(|logout| (logout, orphan)), facts);
+    }
+
+    /// Writes down by which reference a login can be ended after a crash, before anything is made with it.
+    pub(crate) async fn note(&self, reference: &str, life_s: u64) -> Result<(), MintFault> {
+        let Wanted { facts, selected, .. } = self.wanted;
+        self.transport.note(facts, selected, reference, life_s).await
+    }
+
+    /// What the recipe is, as the store has it now.
+    pub(crate) fn kind(&self) -> &CredentialKind {
+        &self.wanted.record.kind
     }
 
     /// Notes that what is stored is about to be replaced.

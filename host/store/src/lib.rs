@@ -24,6 +24,7 @@ mod removal;
 mod revocations;
 mod runs;
 mod schema;
+mod sources;
 mod store;
 mod tenants;
 mod tokens;

@@ -178,6 +178,18 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (tenant, id)
     ) STRICT, WITHOUT ROWID;
 "#,
+    r#"
+    -- The highest version of a value that its source gave: none that is lower is taken.
+    CREATE TABLE source_versions (
+        tenant     TEXT NOT NULL REFERENCES tenants (tenant),
+        credential TEXT NOT NULL,
+        version    INTEGER NOT NULL,
+        PRIMARY KEY (tenant, credential),
+        FOREIGN KEY (tenant, credential) REFERENCES credentials (tenant, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER source_versions_grow BEFORE UPDATE OF version ON source_versions
+    WHEN NEW.version < OLD.version BEGIN SELECT RAISE(ABORT, 'a version only grows'); END;
+"#,
 ];
 
 /// The schema that this build writes.

@@ -6,6 +6,7 @@ mod opening;
 mod operations;
 mod orphans;
 mod runs;
+mod sources;
 mod visibility;
 
 use std::path::PathBuf;

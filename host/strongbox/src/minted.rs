@@ -292,8 +292,15 @@ impl Strongbox {
         session.map(|session| session.vessel.lasting()).unwrap_or_default()
     }
 
-    /// Keeps of a fetch what later ones may use, whatever came of it; `logout` says how that ends.
-    pub fn keep_login(&self, selected: &Selected, vessel: &Vessel, logout: Option<&Exchange>, facts: &Facts) {
+    /// Keeps of a fetch what later ones may use, whatever came of it; `logout` says how that ends, and under which
+    /// reference it was noted.
+    pub fn keep_login(
+        &self,
+        selected: &Selected,
+        vessel: &Vessel,
+        logout: Option<(Exchange, Option<String>)>,
+        facts: &Facts,
+    ) {
         let lasting = vessel.lasting();
         let mut all = self.minted.0.lock();
         let sessions = &mut all.entry(selected.guard_key()).or_default().sessions;
@@ -304,9 +311,9 @@ impl Strongbox {
         if sessions.len() >= SESSIONS_MAX && !sessions.contains_key(&run) {
             return;
         }
-        let logout = logout.cloned().map(|exchange| {
+        let logout = logout.map(|(exchange, orphan)| {
             let (facts, selected, vessel) = (facts.clone(), selected.clone(), vessel.shared());
-            Box::new(Undo { facts, selected, exchange, orphan: None, vessel, in_act: false, is_logout: true })
+            Box::new(Undo { facts, selected, exchange, orphan, vessel, in_act: false, is_logout: true })
         });
         sessions.insert(run, Session { epoch: selected.epoch(), vessel: lasting, logout });
     }

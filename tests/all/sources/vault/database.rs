@@ -132,5 +132,23 @@ mod needs_openbao {
             assert_eq!(leasing.stage.asked("sys/leases/revoke")?, 1);
             Ok(())
         }
+
+        // If it failed, an account that was made in the moment of a crash, before anybody had heard of it, would stay open.
+        #[tokio::test(flavor = "multi_thread")]
+        async fn r13_a_login_that_a_killed_server_left_ends_with_all_that_was_leased_to_it() -> anyhow::Result<()> {
+            let mut leasing = Leasing::new(600).await?;
+            let left = leasing.account().await?;
+            leasing.stage.server.kill()?;
+            // Nothing can be done about the lease itself, as if it were not known.
+            let policy = "path \"auth/token/revoke-accessor\" { capabilities = [\"update\"] }";
+            leasing.stage.bao.policy("keybearer", policy).await?;
+            leasing.stage.restart()?;
+            let began = Instant::now();
+            while leasing.lets_in(&left) {
+                assert!(began.elapsed() < Duration::from_secs(10), "it is still open");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        }
     }
 }

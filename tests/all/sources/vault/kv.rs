@@ -86,6 +86,32 @@ mod needs_openbao {
         Ok(())
     }
 
+    // If it failed, a server that is started while a replica lags behind would send a key that was rotated out.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a04_an_older_version_does_not_go_out_after_a_restart_either() -> anyhow::Result<()> {
+        let mut stage = Stage::shared().await?;
+        for _ in 0..3 {
+            stage.put("restarted").await?;
+        }
+        stage.grant(stage.kv("restarted", json!({}))).await?;
+        assert_eq!((stage.get().await?.outcome.as_str(), stage.arrived().len()), ("200", 1));
+        stage.server.kill()?;
+        stage.bao.delete("kv/metadata/acme/restarted").await?;
+        for behind in [1, 2] {
+            assert_eq!(stage.put("restarted").await?.1, behind);
+        }
+        stage.restart()?;
+        assert_eq!(stage.get().await?.outcome, "upstream: unreachable, not sent");
+        let (value, version) = stage.put("restarted").await?;
+        ttl().await;
+        assert_eq!(
+            (stage.get().await?.outcome.as_str(), stage.arrived()),
+            ("200", vec![value]),
+            "at version {version}"
+        );
+        Ok(())
+    }
+
     // If it failed, a pinned version would silently become another one.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_pinned_version_stays_what_it_is() -> anyhow::Result<()> {

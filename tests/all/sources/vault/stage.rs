@@ -159,6 +159,7 @@ const POLICY: &str = r#"
 path "kv/data/acme/*" { capabilities = ["read"] }
 path "database/creds/reader" { capabilities = ["read"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
+path "auth/token/revoke-accessor" { capabilities = ["update"] }
 path "auth/approle/role/keybearer/secret-id" { capabilities = ["update"] }
 path "auth/approle/role/keybearer/secret-id/lookup" { capabilities = ["update"] }
 path "auth/approle/role/keybearer/secret-id-accessor/destroy" { capabilities = ["update"] }
