@@ -179,3 +179,7 @@ pub(super) fn jwt_request(audience: &str, id: &str) -> Vec<u8> {
     }
     message
 }
+
+#[cfg(test)]
+#[path = "grpc_tests.rs"]
+mod tests;
