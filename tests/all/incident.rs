@@ -1,7 +1,9 @@
 //! Incidents: one act stops what is no longer trusted, the report says what it was exposed to, and nothing of it runs
 //! before somebody says how it came about.
 
+mod crash;
 mod notices;
+mod own;
 mod page;
 mod scope;
 
@@ -118,7 +120,7 @@ async fn r11_an_incident_of_a_credential_stops_tells_and_reports_and_ends_with_a
     });
     let ((incident, took), held) = (incident?, held?);
     calls.push(held.json()["instance"].as_str().expect("the call's id").to_owned());
-    assert_eq!(held.code(), "cancelled", "{}", held.text());
+    assert_eq!(held.code(), "revoked", "{}", held.text());
     let counts = &incident["counts"];
     assert_eq!(counts["credentials_revoked"], 1, "{incident}");
     assert_eq!((&counts["calls_cancelled"], &counts["dispatches_cancelled"]), (&json!(1), &json!(1)), "{incident}");

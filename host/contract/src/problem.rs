@@ -110,7 +110,9 @@ codes! {
     UpstreamFailed = "upstream_failed", 502, Upstream, "the upstream failed";
     /// A request of the tool was refused; `explain` tells the tenant's administrator why.
     Denied = "denied", 403, Guest, "a request of the tool was refused";
-    /// It was stopped by a revocation or by its caller.
+    /// What it needs, or its run, was revoked while it ran: it was stopped.
+    Revoked = "revoked", 409, Host, "what the call needs was revoked";
+    /// It was stopped: its run was ended, or the server went down.
     Cancelled = "cancelled", 409, Host, "the call was stopped";
     /// The ledger cannot be written: nothing is dispatched.
     LedgerUnavailable = "ledger_unavailable", 503, Host, "the ledger cannot be written";

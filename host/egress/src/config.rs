@@ -4,12 +4,15 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use keybearer_contract::Host;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+use crate::watch::WireObserver;
 
 /// How requests leave.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,8 @@ pub struct EgressConfig {
     /// Where this server and its database listen: never dialled (threats G21, N33). An unspecified address
     /// stands for every address of this machine.
     pub own_listeners: Vec<SocketAddr>,
+    /// Who is told when a credential's bytes go to the kernel: for measurements alone, and in no configuration file.
+    pub observer: Option<Arc<dyn WireObserver>>,
 }
 
 /// Settings that weaken a promise. For development, and for upstreams inside the operator's own network.

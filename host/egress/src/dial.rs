@@ -58,6 +58,7 @@ pub(crate) struct Dialler {
     tls: TlsConnector,
     http: http1::Builder,
     deadlines: Deadlines,
+    is_observed: bool,
 }
 
 impl Dialler {
@@ -66,7 +67,8 @@ impl Dialler {
         // The number of fields is bounded by hyper's own 100, which lie on its stack.
         http.max_header_size(HEAD_BYTES_MAX);
         http.writev(false);
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls(config)?)), http, deadlines: config.deadlines })
+        let is_observed = config.observer.is_some();
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls(config)?)), http, deadlines: config.deadlines, is_observed })
     }
 
     /// Opens a connection to the vetted address, and proves an identity there if the peer asks for one.
@@ -107,6 +109,7 @@ impl Dialler {
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let (io, watch) = Watched::new(TokioIo::new(stream));
+        let io = io.observed(self.is_observed);
         let (sender, connection) = self.http.handshake(io).await.map_err(|_| SendReason::Unreachable)?;
         Ok(Connection { sender, driver: Driver::new(connection, watch), address, opened: Instant::now() })
     }

@@ -48,6 +48,8 @@ use crate::pool::Pool;
 use crate::pool::PoolKey;
 use crate::vet::Vetter;
 use crate::watch::Hold;
+use crate::watch::Observed;
+use crate::watch::WireObserver;
 
 /// The way out of one node.
 pub struct Egress {
@@ -55,6 +57,7 @@ pub struct Egress {
     dialler: Dialler,
     pool: Pool<Connection>,
     deadlines: Deadlines,
+    observer: Option<Arc<dyn WireObserver>>,
 }
 
 /// What one request may use.
@@ -162,6 +165,7 @@ impl Egress {
             dialler: Dialler::new(config)?,
             pool: Pool::new(config.pool),
             deadlines: config.deadlines,
+            observer: config.observer.clone(),
         })
     }
 
@@ -253,6 +257,10 @@ impl Egress {
             Some(connection) => connection,
             None => self.fresh(guard.as_ref(), to, limits.deadline).await.map_err(SendReason::not_sent)?,
         };
+        if let (Some(observer), Some(credential)) = (&self.observer, &key.credential) {
+            let (tenant, credential) = (key.tenant.clone(), credential.clone());
+            connection.driver.watch.observe_next(Observed { observer: Arc::clone(observer), tenant, credential });
+        }
         let answer = self.carry(&mut connection, request, guard, limits, unused).await?;
         if connection.driver.watch.finish() {
             self.pool.put(key, connection, ticket);

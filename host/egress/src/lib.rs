@@ -44,3 +44,4 @@ pub use names::Names;
 pub use turn::at_once;
 pub use vet::VetFault;
 pub use vet::Vetted;
+pub use watch::WireObserver;

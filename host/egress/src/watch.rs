@@ -9,10 +9,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Instant;
 
 use hyper::rt::Read;
 use hyper::rt::ReadBufCursor;
 use hyper::rt::Write;
+use keybearer_contract::CredentialId;
+use keybearer_contract::TenantId;
 use parking_lot::Mutex;
 
 /// What must be held while credential bytes are on their way, and can ask for them to be stopped.
@@ -33,6 +36,20 @@ fn hold<G: Hold>(guard: G) -> Held {
     })
 }
 
+/// Is told when bytes of a request that carries a credential may have gone to the kernel: what revocation is measured
+/// with. Nothing that is sent is shown to it.
+pub trait WireObserver: std::fmt::Debug + Send + Sync + 'static {
+    /// Bytes of a head that carries this credential may have been handed to the kernel until now.
+    fn handed_over(&self, tenant: &TenantId, credential: &CredentialId, at: Instant);
+}
+
+/// An observer, and what the next request carries.
+pub(crate) struct Observed {
+    pub(crate) observer: Arc<dyn WireObserver>,
+    pub(crate) tenant: TenantId,
+    pub(crate) credential: CredentialId,
+}
+
 /// The sender's end of a watched connection.
 #[derive(Clone)]
 pub(crate) struct Watch(Arc<Mutex<State>>);
@@ -40,6 +57,8 @@ pub(crate) struct Watch(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     held: Option<Held>,
+    /// Of the current request; none where nobody measures.
+    observed: Option<Observed>,
     /// Plain bytes of the current request that TLS or the kernel took.
     written: u64,
     /// How much of CRLF CRLF the last bytes were.
@@ -83,9 +102,17 @@ impl State {
         }
     }
 
+    /// Tells that something may have gone to the kernel just now, until the whole head has.
+    fn observe(&self) {
+        if let Some(Observed { observer, tenant, credential }) = &self.observed {
+            observer.handed_over(tenant, credential, Instant::now());
+        }
+    }
+
     fn flushed(&mut self) -> Option<Held> {
         if self.head == Head::Written {
             self.head = Head::Gone;
+            self.observed = None;
         }
         if self.head == Head::Gone { self.held.take() } else { None }
     }
@@ -101,8 +128,14 @@ impl Watch {
         if state.closed {
             return Err(guard);
         }
-        *state = State { held: guard.map(hold), busy: true, ..State::default() };
+        let observed = state.observed.take();
+        *state = State { held: guard.map(hold), observed, busy: true, ..State::default() };
         Ok(())
+    }
+
+    /// Says who is to be told of the next request's bytes.
+    pub(crate) fn observe_next(&self, observed: Observed) {
+        self.0.lock().observed = Some(observed);
     }
 
     /// Ends a request whose answer was read. False if its guard has not been let go, because the answer
@@ -138,6 +171,8 @@ impl Watch {
 /// The connection's end: an IO that is watched.
 pub(crate) struct Watched<T> {
     inner: T,
+    /// Whether anybody measures; asked before the lock is taken for it.
+    is_observed: bool,
     /// Below `inner`, because fields are dropped in this order: the socket is closed, then the guard released.
     end: End,
 }
@@ -147,7 +182,19 @@ struct End(Watch);
 impl<T> Watched<T> {
     pub(crate) fn new(inner: T) -> (Self, Watch) {
         let watch = Watch(Arc::default());
-        (Self { inner, end: End(watch.clone()) }, watch)
+        (Self { inner, is_observed: false, end: End(watch.clone()) }, watch)
+    }
+
+    /// With somebody who may be told of what is sent.
+    pub(crate) fn observed(self, is_observed: bool) -> Self {
+        Self { is_observed, ..self }
+    }
+
+    /// Whatever a write or flush came to: TLS may have handed over a part of what it held.
+    fn observe(&self) {
+        if self.is_observed {
+            self.state().lock().observe();
+        }
     }
 
     fn state(&self) -> &Mutex<State> {
@@ -177,7 +224,9 @@ impl<T: Read + Unpin> Read for Watched<T> {
 
 impl<T: Write + Unpin> Watched<T> {
     fn poll_flush_inner(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        std::task::ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        let flushed = Pin::new(&mut self.inner).poll_flush(context);
+        self.observe();
+        std::task::ready!(flushed)?;
         // Dropped outside the lock: its drop may wake whoever waits for it.
         let held = self.state().lock().flushed();
         drop(held);
@@ -187,7 +236,9 @@ impl<T: Write + Unpin> Watched<T> {
 
 impl<T: Write + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let taken = std::task::ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        let taken = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.observe();
+        let taken = std::task::ready!(taken)?;
         let mut state = self.state().lock();
         state.wrote(&bytes[..taken]);
         let head_waits = state.head == Head::Written && state.held.is_some();

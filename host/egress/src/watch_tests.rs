@@ -177,6 +177,46 @@ fn the_next_request_on_the_connection_is_watched_from_its_first_byte() {
     assert!(second.is_released());
 }
 
+/// Remembers how often it was told.
+#[derive(Debug, Default)]
+struct Told(std::sync::atomic::AtomicU32);
+
+impl WireObserver for Told {
+    fn handed_over(&self, _: &TenantId, _: &CredentialId, _: Instant) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn r05_an_observer_is_told_of_every_write_and_flush_until_the_head_has_gone_and_of_none_after() {
+    // If this failed, a measurement of revocation would miss the last use, or take a body's bytes for one.
+    let told = Arc::new(Told::default());
+    let count = || told.0.load(std::sync::atomic::Ordering::Relaxed);
+    let (io, watch) = Watched::new(kernel(&[HEAD - 1, usize::MAX, usize::MAX], false));
+    let mut io = io.observed(true);
+    let (tenant, credential) = (TenantId::random(), CredentialId::random());
+    watch.observe_next(Observed { observer: Arc::clone(&told) as _, tenant, credential });
+    let guard = Guard::default();
+    assert!(watch.begin(guard.held()).is_ok());
+    assert!(write(&mut io, REQUEST).is_ready());
+    assert_eq!(count(), 1, "a part of the head");
+    assert_eq!(flush(&mut io), Poll::Pending);
+    assert_eq!(count(), 2, "what did not end may have handed something over");
+    assert!(write(&mut io, &REQUEST[HEAD - 1..HEAD]).is_ready());
+    assert!(count() >= 3 && !guard.is_released(), "written, and not flushed");
+    io.inner.may_flush = true;
+    assert_eq!(flush(&mut io), Poll::Ready(()));
+    let last = count();
+    assert!(last >= 4 && guard.is_released(), "told before the guard is let go");
+    assert!(write(&mut io, b"body").is_ready());
+    assert_eq!(flush(&mut io), Poll::Ready(()));
+    assert_eq!(count(), last, "the body holds no credential");
+    // The next request on the connection is another's to be told of.
+    assert!(watch.begin(Guard::default().held()).is_ok());
+    assert_eq!(write(&mut io, REQUEST), Poll::Pending);
+    assert_eq!(count(), last);
+}
+
 #[test]
 fn a_peer_that_reads_nothing_does_not_keep_a_closing_connection() {
     let (mut io, ..) = begun(kernel(&[], false));

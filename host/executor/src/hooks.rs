@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::Executor;
 use crate::act;
+use crate::onboarding::onboarding_of;
 use crate::watches::Event;
 use crate::watches::TOLERANCE;
 
@@ -41,6 +42,12 @@ pub struct NewHook {
     /// is silent, what was fetched from the tenant's sources is used for 30 seconds at most.
     #[serde(default)]
     pub heartbeat_s: u32,
+    /// Who answers for it, 1 to 200 bytes; whoever makes it, where nobody is named.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Why it is there, 1 to 200 bytes. Without one the inventory asks for it.
+    #[serde(default)]
+    pub justification: Option<String>,
 }
 
 /// A hook, without its secret.
@@ -59,6 +66,10 @@ pub struct HookView {
     /// When it was made, in milliseconds since 1970.
     #[schema(value_type = u64)]
     pub created: UnixMillis,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is there.
+    pub justification: String,
 }
 
 /// An event as it came in: Standard Webhooks' three fields, and the body byte for byte.
@@ -106,11 +117,12 @@ impl Executor {
         if new.heartbeat_s != 0 && !HEARTBEAT_S.contains(&new.heartbeat_s) {
             return Err(Problem::new(Code::MalformedRequest, "`heartbeat_s` is 0, or 5 to 86400"));
         }
+        let onboarding = onboarding_of(new.owner, new.justification, context.principal())?;
         let (tenant, id) = (context.tenant().clone(), HookId::random());
         let made = self.strongbox.new_hook_secret(&tenant, &id);
         let (sealed, text) = made.map_err(|_| Problem::new(Code::Internal, "tell the operator"))?;
         let (label, heartbeat_s, created) = (new.label, new.heartbeat_s, UnixMillis::now());
-        let record = HookRecord { id: id.clone(), tenant, label, heartbeat_s, created, sealed };
+        let record = HookRecord { id: id.clone(), tenant, label, heartbeat_s, created, sealed, onboarding };
         let view = self.hook_view(&record);
         let store = Arc::clone(&self.store);
         crate::blocking(move || store.insert_hook(record)).await?;
@@ -213,6 +225,8 @@ impl Executor {
             heartbeat_s: record.heartbeat_s,
             live: self.watches.is_live(record),
             created: record.created,
+            owner: record.onboarding.owner.clone(),
+            justification: record.onboarding.justification.clone(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! carries it on.
 
 mod exposure;
+mod own;
 mod page;
 mod report;
 mod stopping;
@@ -22,6 +23,7 @@ use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
 use keybearer_gate::IncidentState;
+use keybearer_gate::IncidentStep;
 use keybearer_gate::IncidentSubject;
 use keybearer_gate::NoticeState;
 use keybearer_gate::OperatorContext;
@@ -37,6 +39,7 @@ use crate::Executor;
 use crate::act;
 use crate::notices::Notice;
 
+pub(crate) use own::Walks;
 pub use report::ActUse;
 pub use report::CallUse;
 pub use report::CredentialUse;
@@ -49,12 +52,16 @@ pub use report::WhoUse;
 pub use views::CloseIncident;
 pub use views::IncidentView;
 pub use views::NewIncident;
+pub use views::NewOwnIncident;
 
 /// A root cause is a sentence, not a word: so many characters at the least.
 const ROOT_CAUSE_CHARS_MIN: usize = 20;
 
 /// What fits a page.
 const ROOT_CAUSE_BYTES_MAX: usize = 4_000;
+
+/// How long a start waits for one incident: as long as a source takes that is asked to take something back.
+const TAKE_UP_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A line or two.
 const NOTE_BYTES_MAX: usize = 500;
@@ -72,22 +79,39 @@ impl Executor {
         new: NewIncident,
     ) -> Result<IncidentView, Problem> {
         let subject = self.subject_of(&new)?;
-        check_text("note", &new.note, NOTE_BYTES_MAX)?;
-        let by = operator.principal();
+        let opened = self.open_about(subject, new.note, operator.principal(), Opener::Operator).await?;
+        Ok(views::view(&opened))
+    }
+
+    /// Opens an incident, or takes up the one that is open already, and carries it out.
+    async fn open_about(
+        self: &Arc<Self>,
+        subject: IncidentSubject,
+        note: String,
+        by: PrincipalLabel,
+        opener: Opener,
+    ) -> Result<Arc<IncidentRecord>, Problem> {
+        check_text("note", &note, NOTE_BYTES_MAX)?;
         // One at a time: two for the same thing would each keep it in quarantine.
         let turn = self.rows.turn().await;
         let known = self.store.incidents().into_iter().find(|known| known.is_open() && known.subject == subject);
         let incident = match known {
+            // What the operator opens as well is his to close.
+            Some(known) if known.own && opener == Opener::Operator => {
+                self.change_incident(&known.id, |record| record.own = false).await?
+            }
             Some(known) => known,
             None => {
                 let record = IncidentRecord {
                     id: IncidentId::random(),
                     quarantine: self.quarantine_of(&subject),
                     subject,
-                    note: new.note,
+                    note,
                     opened: UnixMillis::now(),
                     by: by.clone(),
+                    own: opener == Opener::Tenant,
                     state: IncidentState::Open,
+                    reached: IncidentStep::Stored,
                     contained: None,
                     counts: IncidentCounts::default(),
                     notice: NoticeState::None,
@@ -99,9 +123,8 @@ impl Executor {
         drop(turn);
         // In a task of its own: whoever hangs up does not leave it half done.
         let executor = Arc::clone(self);
-        let done = tokio::spawn(async move { executor.contain(&incident, &by).await });
-        let done = done.await.map_err(|_| Problem::new(Code::Internal, "open it again: it is carried on"))?;
-        Ok(views::view(&*done?))
+        let done = tokio::spawn(async move { executor.contain(&incident, &by, IncidentStep::Stored).await });
+        done.await.map_err(|_| Problem::new(Code::Internal, "open it again: it is carried on"))?
     }
 
     /// The incidents, newest first.
@@ -130,6 +153,18 @@ impl Executor {
         id: &IncidentId,
         close: CloseIncident,
     ) -> Result<IncidentView, Problem> {
+        let closed = self.close_by(id, close, operator.principal(), |_| Ok(())).await?;
+        Ok(views::view(&closed))
+    }
+
+    /// Closes an incident, if whoever does may: that is asked of it as it stands when its turn comes.
+    async fn close_by(
+        self: &Arc<Self>,
+        id: &IncidentId,
+        close: CloseIncident,
+        by: PrincipalLabel,
+        may_close: impl FnOnce(&IncidentRecord) -> Result<(), Problem>,
+    ) -> Result<Arc<IncidentRecord>, Problem> {
         let root_cause = close.root_cause.trim().to_owned();
         if root_cause.chars().count() < ROOT_CAUSE_CHARS_MIN {
             let why = format!("`root_cause` says in {ROOT_CAUSE_CHARS_MIN} characters or more how it came about");
@@ -138,13 +173,13 @@ impl Executor {
         check_text("root_cause", &root_cause, ROOT_CAUSE_BYTES_MAX)?;
         let _turn = self.rows.turn().await;
         let incident = self.store.incident(id).ok_or_else(Problem::not_found)?;
+        may_close(&incident)?;
         if !incident.is_open() {
             return Err(Problem::new(Code::Conflict, "it is closed already"));
         }
         if incident.contained.is_none() {
             return Err(Problem::new(Code::Conflict, "not everything is stopped yet: open it again, then close it"));
         }
-        let by = operator.principal();
         // What gives leave is recorded before the store has it: the ledger never shows a use that looks forbidden.
         let closed = self.incident_act(&incident, &by, ActKind::IncidentClosed, id.as_str());
         self.record(Act { note: root_cause.clone(), ..closed }).await?;
@@ -159,7 +194,7 @@ impl Executor {
         let notice = self.notice_state();
         let closed = self.change_incident(id, move |record| (record.state, record.notice) = (state, notice)).await?;
         self.tell_of(&closed).await;
-        Ok(views::view(&closed))
+        Ok(closed)
     }
 
     /// Whether an open incident keeps this tenant suspended.
@@ -174,20 +209,26 @@ impl Executor {
         }
     }
 
-    /// Carries on what was cut off: incidents that were not carried out to the end, and notices that were on their way.
-    pub(crate) fn take_up_incidents(self: &Arc<Self>) {
-        for incident in self.store.incidents() {
+    /// Carries on what was cut off, before any call is taken: incidents behind the last step that went well, in the
+    /// order in which they were opened. And notices that were on their way.
+    pub(crate) async fn take_up_incidents(self: &Arc<Self>) {
+        for incident in self.store.incidents().into_iter().rev() {
             if incident.is_open() && incident.contained.is_none() {
+                tracing::warn!(incident = %incident.id, "an incident was cut off: it is carried on");
                 let executor = Arc::clone(self);
-                tokio::spawn(async move {
-                    tracing::warn!(incident = %incident.id, "an incident was cut off: it is carried on");
-                    if let Err(problem) = executor.contain(&incident, &PrincipalLabel::host()).await {
+                let carrying_on = tokio::spawn(async move {
+                    let done = executor.contain(&incident, &PrincipalLabel::host(), incident.reached).await;
+                    if let Err(problem) = done {
                         tracing::error!(incident = %incident.id, %problem, "open the incident again");
                     }
                 });
+                // What it is about is refused by the store alone, whatever takes longer.
+                if tokio::time::timeout(TAKE_UP_MAX, carrying_on).await.is_err() {
+                    tracing::error!("an incident that was cut off takes long: it goes on while calls are taken");
+                }
             } else if incident.notice == NoticeState::Pending {
                 let executor = Arc::clone(self);
-                tokio::spawn(async move { executor.tell_of(&incident).await });
+                tokio::spawn(async move { executor.tell_operator(&incident).await });
             }
         }
     }
@@ -244,6 +285,17 @@ impl Executor {
             IncidentSubject::Package { package } => {
                 vec![Quarantine { tenant: None, package: Some(package.clone()), tool: None }]
             }
+            IncidentSubject::Grant { tenant, package, .. } => {
+                vec![Quarantine { tenant: Some(tenant.clone()), package: Some(package.clone()), tool: None }]
+            }
+            IncidentSubject::OwnTool { tenant, tool } => {
+                let (package, tool) = (Some(tool.package.clone()), Some(tool.tool.clone()));
+                vec![Quarantine { tenant: Some(tenant.clone()), package, tool }]
+            }
+            // What they called was what others may go on calling.
+            IncidentSubject::Run { .. } | IncidentSubject::Token { .. } | IncidentSubject::Principal { .. } => {
+                Vec::new()
+            }
             IncidentSubject::Tool { tool } => {
                 vec![Quarantine { tenant: None, package: Some(tool.package.clone()), tool: Some(tool.tool.clone()) }]
             }
@@ -271,8 +323,22 @@ impl Executor {
         if is_wanted { NoticeState::Pending } else { NoticeState::None }
     }
 
-    /// Tells the operator what the incident has come to; whoever says it twice is heard once.
+    /// Tells the operator what the incident has come to, and the tenant whose thing it is about; whoever says it twice is
+    /// heard once.
     async fn tell_of(self: &Arc<Self>, incident: &IncidentRecord) {
+        // Of a tenant that is stopped as a whole nobody knows who listens there.
+        let is_whole = matches!(incident.subject, IncidentSubject::Tenant { .. });
+        if let Some(tenant) = incident.subject.tenant().filter(|_| !is_whole) {
+            let (id, kind) = notice_of(incident);
+            let notice = Notice { id, kind, data: json!({ "incident": views::own_view(incident) }), incident: None };
+            if let Err(untold) = self.tell(Addressee::Tenant(tenant.clone()), notice).await {
+                tracing::debug!(incident = %incident.id, %untold, "its tenant is not told");
+            }
+        }
+        self.tell_operator(incident).await;
+    }
+
+    async fn tell_operator(self: &Arc<Self>, incident: &IncidentRecord) {
         if incident.notice != NoticeState::Pending {
             return;
         }
@@ -308,6 +374,14 @@ fn notice_of(incident: &IncidentRecord) -> (String, &'static str) {
         IncidentState::Open => (format!("{}-opened", incident.id), "incident.opened"),
         IncidentState::Closed { .. } => (format!("{}-closed", incident.id), "incident.closed"),
     }
+}
+
+/// Who opens an incident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opener {
+    Operator,
+    /// The tenant whose thing it is about.
+    Tenant,
 }
 
 fn check_text(what: &str, text: &str, bytes_max: usize) -> Result<(), Problem> {

@@ -53,8 +53,14 @@ pub struct Identity {
     pub id: String,
     /// What people call it.
     pub name: String,
-    /// Who answers for it: as a credential's record says, else as its label says.
+    /// Who answers for it: as its record says, else as its label says.
     pub owner: String,
+    /// Why it is there, where that was said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub justification: String,
+    /// For how long it has been there, in days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_days: Option<u64>,
     /// When it was made, or seen first, in milliseconds since 1970.
     #[schema(value_type = Option<u64>)]
     pub created: Option<UnixMillis>,
@@ -141,9 +147,12 @@ impl Executor {
         let hooks = self.store.hooks(tenant);
         let hooks = hooks.iter().map(|hook| {
             let used = self.uses.of(tenant, hook.id.as_str());
-            let made =
-                |identity| Identity { created: Some(hook.created), last_rotation: Some(hook.created), ..identity };
-            findings::of_plain(made(plain(IdentityKind::Hook, hook.id.as_str(), &hook.label)), used.as_ref(), now)
+            let made = Identity {
+                created: Some(hook.created),
+                last_rotation: Some(hook.created),
+                ..plain(IdentityKind::Hook, hook.id.as_str(), &hook.label)
+            };
+            findings::of_ours(made, &hook.onboarding, used.as_ref(), now)
         });
         let mut foreign = self.uses.beginning_with(tenant, FOREIGN);
         foreign.sort_unstable_by_key(|(_, used)| std::cmp::Reverse(used.last));
@@ -160,6 +169,7 @@ impl Executor {
         let used = self.uses.of(&record.tenant, record.id.as_str());
         let identity = Identity {
             owner: record.owner.clone(),
+            justification: record.justification.clone(),
             created: Some(record.created),
             expires: record.expires,
             last_rotation: record.versions.iter().map(|version| version.created).max(),
@@ -182,7 +192,7 @@ impl Executor {
             last_rotation: Some(token.issued),
             ..plain(IdentityKind::ApiToken, token.id.as_str(), &token.label)
         };
-        findings::of_plain(identity, used.as_ref(), now)
+        findings::of_ours(identity, &token.onboarding, used.as_ref(), now)
     }
 
     fn configured(&self, entry: &Configured, now: UnixMillis) -> Identity {
@@ -204,6 +214,8 @@ fn plain(kind: IdentityKind, id: &str, name: &str) -> Identity {
         id: id.to_owned(),
         name: name.to_owned(),
         owner: name.to_owned(),
+        justification: String::new(),
+        age_days: None,
         created: None,
         expires: None,
         last_use: None,

@@ -5,6 +5,7 @@
 //! Only this room and the server know both the sandbox and the strongbox.
 
 mod act;
+mod audits;
 pub mod bundle;
 mod call;
 mod canonical;
@@ -68,6 +69,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 // The public interface is:
+pub use audits::AuditView;
 pub use call::Answer;
 pub use consent::AuthorizationBegun;
 pub use consent::Callback;
@@ -86,6 +88,7 @@ pub use incidents::DispatchUse;
 pub use incidents::ExposureReport;
 pub use incidents::IncidentView;
 pub use incidents::NewIncident;
+pub use incidents::NewOwnIncident;
 pub use incidents::VersionUse;
 pub use incidents::WhoUse;
 pub use inventory::Configured;
@@ -95,6 +98,7 @@ pub use inventory::Identity;
 pub use inventory::IdentityKind;
 pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
+pub use keybearer_egress::WireObserver;
 pub use keybearer_egress::at_once;
 pub use keybearer_ledger::Durability;
 pub use keybearer_sources::WorkloadApi;
@@ -169,6 +173,10 @@ pub struct Executor {
     /// Everything that it keeps lives here.
     pub(crate) folder: std::path::PathBuf,
     pub(crate) notices: notices::Notices,
+    /// Held while the ledger is audited: once at a time.
+    pub(crate) auditing: tokio::sync::Mutex<()>,
+    /// Which tenants have the whole ledger read now.
+    pub(crate) walks: incidents::Walks,
     /// When everything was used last.
     pub(crate) uses: uses::Uses,
     running: TaskTracker,

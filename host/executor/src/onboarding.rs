@@ -8,6 +8,8 @@ use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Onboarding;
+use keybearer_gate::PrincipalLabel;
 use keybearer_gate::RotationPolicy;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
@@ -117,6 +119,22 @@ pub(crate) fn terms_of(new: &NewCredential, now: UnixMillis) -> Result<(Terms, U
     let rotation = chosen(new.rotation.unwrap_or_default())?;
     let terms = checked(Terms { rotation, binding: new.binding.clone() })?;
     Ok((terms, new.expires.unwrap_or(UnixMillis(now.0 + LIFE))))
+}
+
+/// Who answers for an API token or a hook, and why it is there: by default whoever makes it, and nothing.
+///
+/// # Errors
+/// [`Code::MalformedRequest`].
+pub(crate) fn onboarding_of(
+    owner: Option<String>,
+    justification: Option<String>,
+    maker: &PrincipalLabel,
+) -> Result<Onboarding, Problem> {
+    for (what, text) in [("owner", &owner), ("justification", &justification)] {
+        text.as_deref().map_or(Ok(()), |text| check_text(what, text))?;
+    }
+    let justification = justification.unwrap_or_default();
+    Ok(Onboarding { owner: owner.unwrap_or_else(|| maker.to_string()), justification })
 }
 
 fn chosen(new: NewRotation) -> Result<RotationPolicy, Problem> {

@@ -240,6 +240,8 @@ impl Executor {
             rows: Rows::new(config.rows),
             folder: config.folder,
             notices: Notices::default(),
+            auditing: tokio::sync::Mutex::default(),
+            walks: crate::incidents::Walks::default(),
             uses,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),
@@ -257,7 +259,7 @@ impl Executor {
         executor.take_up_runs();
         executor.reap_orphans();
         executor.take_up_notices();
-        executor.take_up_incidents();
+        executor.take_up_incidents().await;
         Ok(executor)
     }
 }

@@ -14,6 +14,7 @@ use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::TenantContext;
+use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
 use keybearer_sandbox::Sandbox;
 use keybearer_store::PackageRecord;
@@ -77,13 +78,14 @@ impl Executor {
         let others = self.store.packages().iter().filter(|other| other.digest != record.digest).count();
         one_more("packages", others, self.rows.ceilings.packages, "no further version can be published")?;
         let (store, stored, component) = (Arc::clone(&self.store), record.clone(), bundle.component().to_vec());
-        if self.store.package(&record.digest).is_some_and(|known| known.withdrawn.is_some()) {
+        let known = self.store.package(&record.digest);
+        if known.is_some_and(|known| known.withdrawn.is_some() || known.signer != record.signer) {
             // Said before it can run again: the ledger never shows a use that looks forbidden.
-            self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
+            self.record_published(operator, &record).await?;
         }
         crate::blocking(move || store.publish(stored, &component, options.rollback)).await?;
         drop(turn);
-        self.package_act(operator, ActKind::PackagePublished, &record.digest).await?;
+        self.record_published(operator, &record).await?;
         Ok(view(&record, findings))
     }
 
@@ -135,8 +137,10 @@ impl Executor {
         self.tools(context)?.into_iter().find(|view| view.name == *name).ok_or_else(Problem::not_found)
     }
 
-    async fn package_act(&self, operator: &OperatorContext, kind: ActKind, digest: &Digest) -> Result<(), Problem> {
-        self.record(crate::act::of_operator(operator, kind, &digest.to_string())).await
+    /// Recorded with who signed it: so the ledger alone shows whose packages ran after their signer was revoked.
+    async fn record_published(&self, operator: &OperatorContext, record: &PackageRecord) -> Result<(), Problem> {
+        let act = crate::act::of_operator(operator, ActKind::PackagePublished, &record.digest.to_string());
+        self.record(Act { note: record.signer.clone(), ..act }).await
     }
 }
 

@@ -3,14 +3,17 @@
 //! go; then the act is recorded; then it is acknowledged, with how much was found of each. What restores is
 //! recorded before the store has it, so that the ledger never shows a use that looks forbidden.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use keybearer_contract::AgentName;
 use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::GrantId;
 use keybearer_contract::PackageName;
 use keybearer_contract::Problem;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::TokenId;
 use keybearer_contract::ToolRef;
@@ -19,6 +22,7 @@ use keybearer_gate::Facts;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::RunEnd;
+use keybearer_gate::RunRecord;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::TenantDirectory as _;
@@ -33,6 +37,7 @@ use crate::Revoked;
 use crate::act;
 use crate::holders::Held;
 use crate::holders::Told;
+use crate::runs::Ended;
 
 /// The longest label of a principal, in bytes: what a record holds of one.
 const LABEL_BYTES_MAX: usize = 800;
@@ -45,13 +50,23 @@ impl Executor {
     /// [`Code::NotFound`].
     pub async fn take_grant(&self, context: &TenantContext, id: &GrantId) -> Result<Revoked, Problem> {
         context.require(Scope::Grants)?;
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
-        let grant = crate::blocking(move || store.remove_grant(&tenant, &subject)).await?;
+        self.take_grant_of(context.tenant(), id, context.principal()).await
+    }
+
+    /// Takes a grant away, whoever asks.
+    pub(crate) async fn take_grant_of(
+        &self,
+        tenant: &TenantId,
+        id: &GrantId,
+        by: &PrincipalLabel,
+    ) -> Result<Revoked, Problem> {
+        let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
+        let grant = crate::blocking(move || store.remove_grant(&owner, &subject)).await?;
         let mut revoked = self.stopped("grant", id.as_str(), self.holders.stop_requests(id)).await;
         if let Some(credential) = &grant.credential {
-            revoked.connections_closed = self.egress.close_connections(context.tenant(), credential);
+            revoked.connections_closed = self.egress.close_connections(tenant, credential);
         }
-        self.record_revoked(act::of_tenant(context, ActKind::GrantTaken, id.as_str())).await?;
+        self.record_revoked(act::within(tenant, by.clone(), ActKind::GrantTaken, id.as_str())).await?;
         Ok(revoked)
     }
 
@@ -62,12 +77,21 @@ impl Executor {
     /// [`Code::NotFound`] for what is not there or another tenant's.
     pub async fn revoke_token(&self, context: &TenantContext, id: &TokenId) -> Result<Revoked, Problem> {
         context.require(Scope::Tokens)?;
-        let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), id.clone());
-        crate::blocking(move || store.revoke_token(&tenant, &subject, UnixMillis::now())).await?;
-        let mut revoked = self.stop_principals(context, "token", id.as_str(), &[label_of(id)]).await;
-        self.record_revoked(act::of_tenant(context, ActKind::TokenRevoked, id.as_str())).await?;
-        revoked.runs_ended = self.end_runs_of(context, &[label_of(id)]).await?;
-        Ok(revoked)
+        self.revoke_token_of(context.tenant(), id, context.principal()).await
+    }
+
+    /// Revokes a token, whoever asks.
+    pub(crate) async fn revoke_token_of(
+        &self,
+        tenant: &TenantId,
+        id: &TokenId,
+        by: &PrincipalLabel,
+    ) -> Result<Revoked, Problem> {
+        let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
+        crate::blocking(move || store.revoke_token(&owner, &subject, UnixMillis::now())).await?;
+        let revoked = self.stop_principals(tenant, "token", id.as_str(), &[label_of(id)]).await;
+        self.record_revoked(act::within(tenant, by.clone(), ActKind::TokenRevoked, id.as_str())).await?;
+        self.end_runs_of(revoked, tenant, by, &[label_of(id)]).await
     }
 
     /// Revokes a principal by its label: a JWT's `jwt:ISSUER#SUBJECT` or a SPIFFE id is refused from now on, and
@@ -77,24 +101,33 @@ impl Executor {
     /// [`Code::MalformedRequest`] for a label that none can have.
     pub async fn revoke_principal(&self, context: &TenantContext, label: &str) -> Result<Revoked, Problem> {
         context.require(Scope::Tokens)?;
-        let named = named_principal(context, label)?;
+        self.revoke_principal_of(context.tenant(), label, context.principal()).await
+    }
+
+    /// Revokes a principal, whoever asks.
+    pub(crate) async fn revoke_principal_of(
+        &self,
+        tenant: &TenantId,
+        label: &str,
+        by: &PrincipalLabel,
+    ) -> Result<Revoked, Problem> {
+        let named = named_principal(tenant, label)?;
         let now = UnixMillis::now();
         let (store, listed) = (Arc::clone(&self.store), named.clone());
         crate::blocking(move || store.revoke_name(&listed, now)).await?;
-        let issued = self.store.tokens(context.tenant());
+        let issued = self.store.tokens(tenant);
         let issued: Vec<_> = issued.iter().filter(|token| token.label == label && token.revoked.is_none()).collect();
         for token in &issued {
-            let (store, tenant, subject) = (Arc::clone(&self.store), context.tenant().clone(), token.id.clone());
-            crate::blocking(move || store.revoke_token(&tenant, &subject, now)).await?;
+            let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), token.id.clone());
+            crate::blocking(move || store.revoke_token(&owner, &subject, now)).await?;
         }
         let labels: Vec<String> = issued.iter().map(|token| label_of(&token.id)).chain([label.to_owned()]).collect();
-        let mut revoked = self.stop_principals(context, "principal", label, &labels).await;
+        let revoked = self.stop_principals(tenant, "principal", label, &labels).await;
         for token in &issued {
-            self.record_revoked(act::of_tenant(context, ActKind::TokenRevoked, token.id.as_str())).await?;
+            self.record_revoked(act::within(tenant, by.clone(), ActKind::TokenRevoked, token.id.as_str())).await?;
         }
-        self.record_revoked(act::of_tenant(context, ActKind::PrincipalRevoked, label)).await?;
-        revoked.runs_ended = self.end_runs_of(context, &labels).await?;
-        Ok(revoked)
+        self.record_revoked(act::within(tenant, by.clone(), ActKind::PrincipalRevoked, label)).await?;
+        self.end_runs_of(revoked, tenant, by, &labels).await
     }
 
     /// Lets a principal in again that was revoked by its label. Tokens that were revoked with it stay so.
@@ -103,8 +136,39 @@ impl Executor {
     /// [`Code::NotFound`] if it is not revoked.
     pub async fn restore_principal(&self, context: &TenantContext, label: &str) -> Result<(), Problem> {
         context.require(Scope::Tokens)?;
-        let named = named_principal(context, label)?;
+        let named = named_principal(context.tenant(), label)?;
         self.restore(named, act::of_tenant(context, ActKind::PrincipalRestored, label)).await
+    }
+
+    /// Revokes what agents of a name are: their open runs end, with those within them, and none is opened under this
+    /// name until it is restored.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] for more names than are kept.
+    pub async fn revoke_agent(&self, context: &TenantContext, agent: &AgentName) -> Result<Revoked, Problem> {
+        context.require(Scope::Runs)?;
+        let tenant = context.tenant();
+        let (store, named) = (Arc::clone(&self.store), Named::Agent(tenant.clone(), agent.clone()));
+        crate::blocking(move || store.revoke_name(&named, UnixMillis::now())).await?;
+        let open = self.store.open_runs();
+        let of_tenant = || open.iter().filter(|run| run.tenant == *tenant);
+        let own: HashSet<&RunId> = of_tenant().filter(|run| run.agent == *agent).map(|run| &run.id).collect();
+        let is_own = |run: &&Arc<RunRecord>| own.contains(&run.id) || run.parents.iter().any(|id| own.contains(id));
+        let meant: HashSet<&RunId> = of_tenant().filter(is_own).map(|run| &run.id).collect();
+        let told = self.holders.stop_calls(|held| held.facts.tenant == *tenant && meant.contains(&held.facts.run));
+        let revoked = self.stopped("agent", agent.as_str(), told).await;
+        self.record_revoked(act::of_tenant(context, ActKind::AgentRevoked, agent.as_str())).await?;
+        self.end_runs(revoked, tenant, context.principal(), |run| run.agent == *agent).await
+    }
+
+    /// Lets agents of this name open runs again.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if it is not revoked.
+    pub async fn restore_agent(&self, context: &TenantContext, agent: &AgentName) -> Result<(), Problem> {
+        context.require(Scope::Runs)?;
+        let named = Named::Agent(context.tenant().clone(), agent.clone());
+        self.restore(named, act::of_tenant(context, ActKind::AgentRestored, agent.as_str())).await
     }
 
     /// Withdraws a version of a package: calls that run it are stopped, and no call runs it any more.
@@ -189,8 +253,7 @@ impl Executor {
         }
         let by = operator.principal();
         self.record_revoked(act::within(id, by.clone(), ActKind::TenantSuspended, id.as_str())).await?;
-        revoked.runs_ended = self.end_runs(id, &by, |_| true).await?;
-        Ok(revoked)
+        self.end_runs(revoked, id, &by, |_| true).await
     }
 
     /// Cuts off what carries a credential of an epoch before this one, and waits until nothing of it can be
@@ -216,29 +279,32 @@ impl Executor {
     /// Whether a call that was just entered may run: nothing that it needs was revoked since it was asked for.
     ///
     /// # Errors
-    /// [`Code::Cancelled`]: nothing was done.
+    /// [`Code::Revoked`]: nothing was done.
     pub(crate) fn check_not_revoked(&self, facts: &Facts) -> Result<(), Problem> {
         let tenant = self.store.tenant(&facts.tenant);
-        let principal = facts.principal.as_str();
-        let by_token = principal.strip_prefix(TOKEN_LABEL).and_then(|id| id.parse().ok());
-        let is_token_good =
-            by_token.is_none_or(|id: TokenId| self.store.token(&id).is_some_and(|token| token.revoked.is_none()));
         let is_package_open = self
             .store
             .package(&facts.package)
             .is_some_and(|record| record.is_open_to(&facts.tenant) && self.catalogue.is_trusted(&record.signer));
         let holds = tenant.is_some_and(|tenant| tenant.state == TenantState::Active)
-            && is_token_good
-            && !self.store.is_principal_revoked(&facts.tenant, principal)
+            && self.is_principal_good(&facts.tenant, facts.principal.as_str())
             && is_package_open
             && !self.store.is_tool_revoked(&facts.tool)
             && !self.store.is_quarantined(&facts.tenant, &facts.tool);
-        if holds { Ok(()) } else { Err(Problem::new(Code::Cancelled, "what it needs was revoked: nothing was done")) }
+        if holds { Ok(()) } else { Err(Problem::new(Code::Revoked, "what it needs was revoked: nothing was done")) }
     }
 
-    async fn stop_principals(&self, context: &TenantContext, what: &str, id: &str, labels: &[String]) -> Revoked {
+    /// Whether neither the token that a principal is known by nor the principal itself was revoked.
+    pub(crate) fn is_principal_good(&self, tenant: &TenantId, label: &str) -> bool {
+        let by_token = label.strip_prefix(TOKEN_LABEL).and_then(|id| id.parse().ok());
+        let is_token_good =
+            by_token.is_none_or(|id: TokenId| self.store.token(&id).is_some_and(|token| token.revoked.is_none()));
+        is_token_good && !self.store.is_principal_revoked(tenant, label)
+    }
+
+    async fn stop_principals(&self, tenant: &TenantId, what: &str, id: &str, labels: &[String]) -> Revoked {
         let is_meant = |held: &Held| {
-            held.facts.tenant == *context.tenant() && labels.iter().any(|label| held.facts.principal.as_str() == label)
+            held.facts.tenant == *tenant && labels.iter().any(|label| held.facts.principal.as_str() == label)
         };
         self.stopped(what, id, self.holders.stop_calls(is_meant)).await
     }
@@ -266,38 +332,57 @@ impl Executor {
 
     /// Closes the kept connections of every credential that is granted to a package.
     pub(crate) fn close_of_package(&self, package: &PackageName) -> u64 {
-        let mut closed = 0;
-        for tenant in self.store.tenants() {
-            let grants = self.store.grants_of_package(&tenant.id, package);
-            let credentials = grants.iter().filter_map(|grant| grant.credential.as_ref());
-            closed += credentials.map(|id| self.egress.close_connections(&tenant.id, id)).sum::<u64>();
-        }
-        closed
+        self.store.tenants().iter().map(|tenant| self.close_of_package_for(&tenant.id, package)).sum()
     }
 
-    async fn end_runs_of(&self, context: &TenantContext, labels: &[String]) -> Result<u64, Problem> {
-        let is_of = |principal: &PrincipalLabel| labels.iter().any(|label| principal.as_str() == label);
-        self.end_runs(context.tenant(), context.principal(), is_of).await
+    /// Closes the kept connections of every credential that a tenant granted to a package.
+    pub(crate) fn close_of_package_for(&self, tenant: &TenantId, package: &PackageName) -> u64 {
+        let grants = self.store.grants_of_package(tenant, package);
+        let credentials = grants.iter().filter_map(|grant| grant.credential.as_ref());
+        credentials.map(|id| self.egress.close_connections(tenant, id)).sum()
+    }
+
+    /// Ends the runs that these principals opened, with those within them, and counts what came of it.
+    async fn end_runs_of(
+        &self,
+        revoked: Revoked,
+        tenant: &TenantId,
+        by: &PrincipalLabel,
+        labels: &[String],
+    ) -> Result<Revoked, Problem> {
+        let is_of = |run: &RunRecord| labels.iter().any(|label| run.principal.as_str() == label);
+        self.end_runs(revoked, tenant, by, is_of).await
     }
 
     async fn end_runs(
         &self,
+        mut revoked: Revoked,
         tenant: &TenantId,
         by: &PrincipalLabel,
-        is_of: impl Fn(&PrincipalLabel) -> bool,
-    ) -> Result<u64, Problem> {
-        let mut ended = 0;
-        for run in self.store.open_runs() {
-            if run.tenant == *tenant && is_of(&run.principal) {
-                ended += match self.terminate_run(tenant, &run.id, RunEnd::Aborted, by).await {
-                    Ok(over) => over.runs,
-                    // With the run that it was within, a moment ago.
-                    Err(problem) if problem.code == Code::NotFound => 0,
-                    Err(problem) => return Err(problem),
-                };
+        is_meant: impl Fn(&RunRecord) -> bool,
+    ) -> Result<Revoked, Problem> {
+        let mut fault = None;
+        for run in self.store.open_runs().iter().filter(|run| run.tenant == *tenant && is_meant(run)) {
+            match self.end_one(tenant, &run.id, by).await {
+                // Their calls go by the principal that was stopped, and were counted with it.
+                Ok(over) => {
+                    revoked.runs_ended += over.runs;
+                    revoked.minted_revoked += over.minted;
+                }
+                // The others end all the same.
+                Err(problem) => drop(fault.get_or_insert(problem)),
             }
         }
-        Ok(ended)
+        fault.map_or(Ok(revoked), Err)
+    }
+
+    /// Ends a run because what it stood on was taken.
+    pub(crate) async fn end_one(&self, tenant: &TenantId, id: &RunId, by: &PrincipalLabel) -> Result<Ended, Problem> {
+        match self.terminate_run(tenant, id, RunEnd::Revoked, by).await {
+            // With the run that it was within, a moment ago.
+            Err(problem) if problem.code == Code::NotFound => Ok(Ended::default()),
+            over => over,
+        }
     }
 
     async fn restore(&self, named: Named, act: Act) -> Result<(), Problem> {
@@ -318,18 +403,23 @@ impl Executor {
 
 const TOKEN_LABEL: &str = "token:";
 
-fn label_of(token: &TokenId) -> String {
+/// How records name the principal of a token.
+pub(crate) fn label_of(token: &TokenId) -> String {
     format!("{TOKEN_LABEL}{token}")
 }
 
-fn named_principal(context: &TenantContext, label: &str) -> Result<Named, Problem> {
+/// A principal of a tenant, if any can have this label.
+///
+/// # Errors
+/// [`Code::MalformedRequest`].
+pub(crate) fn named_principal(tenant: &TenantId, label: &str) -> Result<Named, Problem> {
     if label.trim().is_empty() || label.len() > LABEL_BYTES_MAX || label.chars().any(char::is_control) {
         return Err(Problem::new(Code::MalformedRequest, "a principal's label is 1 to 800 bytes of plain text"));
     }
-    Ok(Named::Principal(context.tenant().clone(), label.to_owned()))
+    Ok(Named::Principal(tenant.clone(), label.to_owned()))
 }
 
 /// What a caller is told whose call was stopped by a revocation.
 pub(crate) fn call_revoked() -> Problem {
-    Problem::new(Code::Cancelled, "what it needs was revoked: find out whether it acted")
+    Problem::new(Code::Revoked, "what it needs was revoked: find out whether it acted")
 }

@@ -68,6 +68,8 @@ pub(crate) struct Ended {
     pub(crate) runs: u64,
     /// Calls that were cut off.
     pub(crate) calls: u64,
+    /// Minted values that their issuers took back.
+    pub(crate) minted: u64,
 }
 
 /// What is cut off ends and is recorded within milliseconds; a disk that hangs is not waited for longer.
@@ -127,32 +129,34 @@ impl Executor {
         // At once, and before anything that can fail. One that has ended is told again: whoever asks twice waits for
         // what is left, too.
         let again = known.is_empty().then_some(id);
-        let stopping = self.live.stop(known.iter().map(|run| &run.id).chain(again));
+        let stopping = self.live.stop(known.iter().map(|run| &run.id).chain(again), how);
         let calls = stopping.calls();
         let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
         let ended = crate::blocking(move || store.end_run(&owner, &subject, how, UnixMillis::now())).await?;
         // One may have been opened in between.
-        let late = self.live.stop(ended.iter().map(|run| &run.id));
+        let late = self.live.stop(ended.iter().map(|run| &run.id), how);
         if !(stopping.ended(ENDING_MAX).await && late.ended(ENDING_MAX).await) {
             tracing::error!(run = %id, "calls of a run that ended have no outcome yet");
             return Err(Problem::new(Code::Internal, "calls of the run have not ended yet"));
         }
+        let mut minted = 0;
         for run in &ended {
-            self.run_over(tenant, &run.id).await;
+            minted += self.run_over(tenant, &run.id).await;
             let cancelled = if run.id == *id { calls } else { 0 };
             let outcome = RunOutcome { how, cancelled };
             self.run_act(&RunFacts::of(run, by.clone()), RunEvent::Ended(outcome)).await?;
             self.live.remove(&run.id);
         }
         self.live.remove(id);
-        Ok(Ended { runs: ended.len() as u64, calls })
+        Ok(Ended { runs: ended.len() as u64, calls, minted })
     }
 
     /// What is to be done when a run is over and none of its calls runs any more: what was minted for it is
-    /// destroyed here, and revoked at its issuer.
-    pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId) {
+    /// destroyed here, and revoked at its issuer. Says how much of it was.
+    pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId) -> u64 {
         let given_back = self.give_back(self.strongbox.end_run(tenant, run)).await;
         tracing::debug!(%tenant, %run, given_back, "a run is over");
+        given_back
     }
 
     /// Begins what goes on over a restart, and ends in the background what is over.

@@ -17,6 +17,7 @@ use crate::Executor;
 use crate::NewToken;
 use crate::TokenView;
 use crate::act;
+use crate::onboarding::onboarding_of;
 use crate::rows::one_more;
 
 /// The longest life of a token: a year.
@@ -67,9 +68,11 @@ impl Executor {
         if self.store.is_principal_revoked(tenant, &new.label) {
             return Err(Problem::new(Code::Conflict, "a principal of this label was revoked: restore it first"));
         }
+        let onboarding = onboarding_of(new.owner, new.justification, &issuer)?;
         let now = UnixMillis::now();
         let life = now..UnixMillis(now.0 + new.life_s * 1000);
-        let issued = keybearer_gate::issue_token(tenant.clone(), new.label, new.scopes, new.packages, life);
+        let mut issued = keybearer_gate::issue_token(tenant.clone(), new.label, new.scopes, new.packages, life);
+        issued.record.onboarding = onboarding;
         let turn = self.rows.turn().await;
         self.make_room_for_a_token(tenant, now).await?;
         let (store, record) = (Arc::clone(&self.store), issued.record.clone());
@@ -101,5 +104,7 @@ fn view(record: &TokenRecord) -> TokenView {
         issued: record.issued,
         expires: record.expires,
         revoked: record.revoked,
+        owner: record.onboarding.owner.clone(),
+        justification: record.onboarding.justification.clone(),
     }
 }

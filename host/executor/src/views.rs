@@ -180,7 +180,7 @@ pub struct RotatedAtSource {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revoked {
     /// What was revoked: `credential`, `version`, `grant`, `token`, `tool`, `package`, `signer`, `principal`,
-    /// `tenant` or `run`.
+    /// `agent`, `tenant` or `run`.
     pub what: String,
     /// Its id or name.
     pub id: String,
@@ -288,8 +288,20 @@ pub struct NewToken {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     pub packages: Option<Vec<PackageName>>,
-    /// Seconds that it lives, at most a year.
+    /// Seconds that it lives, at most a year; 30 days where that is not said.
+    #[serde(default = "thirty_days_s")]
     pub life_s: u64,
+    /// Who answers for it, 1 to 200 bytes; whoever issues it, where nobody is named.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// Why it is there, 1 to 200 bytes. Without one the inventory asks for it.
+    #[serde(default)]
+    pub justification: Option<String>,
+}
+
+/// As long as people mean when they say nothing.
+fn thirty_days_s() -> u64 {
+    30 * 24 * 3_600
 }
 
 /// An API token, without its secret half.
@@ -315,6 +327,10 @@ pub struct TokenView {
     /// When it was revoked.
     #[schema(value_type = Option<u64>)]
     pub revoked: Option<UnixMillis>,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is there.
+    pub justification: String,
 }
 
 /// A new tenant.

@@ -153,6 +153,7 @@ mod tests {
             heartbeat_s,
             created: keybearer_contract::UnixMillis(1),
             sealed: keybearer_gate::Sealed(Arc::from([])),
+            onboarding: keybearer_gate::Onboarding::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use keybearer_contract::UnixMillis;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::Onboarding;
 use crate::PrincipalLabel;
 use crate::Sealed;
 
@@ -25,6 +26,9 @@ pub struct HookRecord {
     pub created: UnixMillis,
     /// The secret that signs, sealed.
     pub sealed: Sealed,
+    /// Who answers for it, and why it is there.
+    #[serde(default)]
+    pub onboarding: Onboarding,
 }
 
 impl HookRecord {

@@ -2,9 +2,12 @@
 //! Not for stopping anything: the executor does that.
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::GrantId;
 use keybearer_contract::IncidentId;
 use keybearer_contract::PackageName;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::TokenId;
 use keybearer_contract::ToolName;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
@@ -27,10 +30,16 @@ pub struct IncidentRecord {
     pub opened: UnixMillis,
     /// Who opened it.
     pub by: PrincipalLabel,
+    /// Whether it is the tenant's own: opened by it, and its to close. The operator takes it over by opening it, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
     /// Whether it goes on.
     pub state: IncidentState,
     /// What runs for nobody, or not for this tenant, while it is open.
     pub quarantine: Vec<Quarantine>,
+    /// How far stopping things has come, for the first time.
+    #[serde(default)]
+    pub reached: IncidentStep,
     /// When everything was stopped, for the first time; none if that was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contained: Option<UnixMillis>,
@@ -68,6 +77,62 @@ pub enum IncidentSubject {
         /// Which.
         tool: ToolRef,
     },
+    /// A grant of a tenant. What it was is kept here, as the grant itself is taken.
+    Grant {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        grant: GrantId,
+        /// Of which package it was.
+        package: PackageName,
+    },
+    /// A run of a tenant, and those within it.
+    Run {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        run: RunId,
+    },
+    /// An API token of a tenant.
+    Token {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        token: TokenId,
+    },
+    /// A principal of a tenant, by its label.
+    Principal {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        principal: String,
+    },
+    /// One tool, for one tenant: its grants there.
+    OwnTool {
+        /// For whom.
+        tenant: TenantId,
+        /// Which.
+        tool: ToolRef,
+    },
+}
+
+/// What has been done of an incident, in the order in which it is done. A start carries on behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentStep {
+    /// It is stored with its quarantine: nothing new of that begins.
+    #[default]
+    Stored,
+    /// What runs of that was stopped, and the ledger has it.
+    Opened,
+    /// What it is about is revoked.
+    Revoked,
+    /// Runs have ended.
+    RunsEnded,
+    /// What was kept is flushed.
+    Flushed,
+    /// The quarantine is recorded.
+    Quarantined,
 }
 
 /// Whether an incident goes on.
@@ -108,6 +173,9 @@ pub struct IncidentCounts {
     pub credentials_revoked: u64,
     /// API tokens that were revoked for good.
     pub tokens_revoked: u64,
+    /// Grants that were taken for good.
+    #[serde(default)]
+    pub grants_taken: u64,
     /// Calls that were stopped.
     pub calls_cancelled: u64,
     /// Requests in flight that were cut off, each with its connection.
@@ -156,8 +224,29 @@ impl IncidentSubject {
     #[must_use]
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Credential { tenant, .. } | Self::Tenant { tenant } => Some(tenant),
+            Self::Credential { tenant, .. }
+            | Self::Tenant { tenant }
+            | Self::Grant { tenant, .. }
+            | Self::Run { tenant, .. }
+            | Self::Token { tenant, .. }
+            | Self::Principal { tenant, .. }
+            | Self::OwnTool { tenant, .. } => Some(tenant),
             Self::Package { .. } | Self::Tool { .. } => None,
+        }
+    }
+
+    /// What kind of thing it is, as records name it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Credential { .. } => "credential",
+            Self::Tenant { .. } => "tenant",
+            Self::Package { .. } => "package",
+            Self::Tool { .. } | Self::OwnTool { .. } => "tool",
+            Self::Grant { .. } => "grant",
+            Self::Run { .. } => "run",
+            Self::Token { .. } => "token",
+            Self::Principal { .. } => "principal",
         }
     }
 
@@ -168,7 +257,11 @@ impl IncidentSubject {
             Self::Credential { credential, .. } => credential.to_string(),
             Self::Tenant { tenant } => tenant.to_string(),
             Self::Package { package } => package.to_string(),
-            Self::Tool { tool } => tool.to_string(),
+            Self::Tool { tool } | Self::OwnTool { tool, .. } => tool.to_string(),
+            Self::Grant { grant, .. } => grant.to_string(),
+            Self::Run { run, .. } => run.to_string(),
+            Self::Token { token, .. } => token.to_string(),
+            Self::Principal { principal, .. } => principal.clone(),
         }
     }
 }

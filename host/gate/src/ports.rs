@@ -40,6 +40,20 @@ pub struct TokenRecord {
     pub expires: UnixMillis,
     /// When it was revoked.
     pub revoked: Option<UnixMillis>,
+    /// Who answers for it, and why it is there.
+    #[serde(default)]
+    pub onboarding: Onboarding,
+}
+
+/// Who answers for an identity that is no person's, and why it is there. Empty in rows from before it was asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onboarding {
+    /// Who answers for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner: String,
+    /// Why it is there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub justification: String,
 }
 
 /// Whether a tenant's calls run.

@@ -41,8 +41,9 @@ pub fn issue_token(
     let secret = new_secret();
     let text = Zeroizing::new(format!("{PREFIX}{id}_{}", *secret));
     let hash = hash(&secret);
-    let record =
-        TokenRecord { id, tenant, label, hash, scopes, packages, issued: life.start, expires: life.end, revoked: None };
+    let (issued, expires) = (life.start, life.end);
+    let onboarding = crate::Onboarding::default();
+    let record = TokenRecord { id, tenant, label, hash, scopes, packages, issued, expires, revoked: None, onboarding };
     IssuedToken { record, text }
 }
 
@@ -121,6 +122,15 @@ mod tests {
         assert!(authenticate_token(&token.text, &good, UnixMillis(2_000)).is_err());
         let revoked = One(Arc::new(TokenRecord { revoked: Some(UnixMillis(1_100)), ..token.record }));
         assert!(authenticate_token(&token.text, &revoked, UnixMillis(1_500)).is_err());
+    }
+
+    #[test]
+    fn a_row_from_before_owners_were_asked_for_is_read() {
+        // If this failed, nobody could call after an upgrade.
+        let mut row = serde_json::to_value(issued().record).expect("serialises");
+        assert!(row.as_object_mut().expect("an object").remove("onboarding").is_some());
+        let read: TokenRecord = serde_json::from_value(row).expect("is read");
+        assert_eq!(read.onboarding, crate::Onboarding::default());
     }
 
     #[test]

@@ -37,8 +37,10 @@ pub struct Audit {
     pub dispatches: u64,
     /// Acts that ended something among them.
     pub acts: u64,
-    /// What was found, in order.
+    /// What was found, in order; at most 10 000.
     pub findings: Vec<Finding>,
+    /// Findings beyond that.
+    pub left_out: u64,
 }
 
 /// One use of what was not to be used any more.
@@ -85,6 +87,10 @@ pub enum Misuse {
     RevokedPrincipal,
     /// A tool or package was run after it was revoked or withdrawn.
     RevokedTool,
+    /// A package was run after its signer was revoked.
+    RevokedSigner,
+    /// A tool was run while an open incident kept it in quarantine.
+    QuarantinedTool,
     /// A call of a run ran after the run had ended.
     EndedRun,
     /// A tenant's call ran while it was suspended.
@@ -97,6 +103,9 @@ pub enum Misuse {
 
 /// Findings that are listed; a ledger with more is not to be read line by line.
 const FINDINGS_MAX: usize = 10_000;
+
+/// How an act of quarantine names all that a tenant may call. No tool has a space in its name.
+pub const EVERY_TOOL: &str = "every tool";
 
 /// Audits the ledger in a folder, all of it or the part of one tenant.
 ///
@@ -113,6 +122,9 @@ pub fn audit(dir: &Path, tenant: Option<&TenantId>) -> io::Result<Audit> {
     Ok(auditor.end())
 }
 
+/// Incidents, each with its act of quarantine.
+type Because = Vec<(String, u64)>;
+
 /// What acts have ended so far, by what a dispatch or call names.
 #[derive(Default)]
 struct Auditor {
@@ -120,6 +132,10 @@ struct Auditor {
     audit: Audit,
     credentials: HashMap<CredentialId, Life>,
     ended: HashMap<(Misuse, Option<TenantId>, String), u64>,
+    /// Who signed each package, as its publication says.
+    signers: HashMap<String, String>,
+    /// What is in quarantine, for whom, because of which incidents, each with its act.
+    quarantines: HashMap<(Option<TenantId>, String), Because>,
     /// Uses that are findings unless their outcome says that nothing was sent.
     suspected: HashMap<DispatchId, Finding>,
     /// Calls that began after something that they name was ended: findings unless they were cut off.
@@ -146,8 +162,8 @@ impl Auditor {
         match record.body {
             Body::Act { act } => self.act(seq, &act),
             Body::CallBegun { facts } => {
-                let (misuses, call) = (self.ended_for(&facts), facts.call.clone());
-                if let Some((misuse, after, subject)) = misuses {
+                let (ended, call) = (self.ended_for(&facts).or_else(|| self.quarantined(&facts)), facts.call.clone());
+                if let Some((misuse, after, subject)) = ended {
                     let finding = Finding { call: Some(call.clone()), ..found(misuse, seq, Some(after), subject) };
                     self.calls.insert(call, Finding { tenant: Some(facts.tenant), ..finding });
                 }
@@ -186,6 +202,17 @@ impl Auditor {
             self.audit.acts += 1;
             return self.raised(seq, act, credential, epoch);
         }
+        match act.what {
+            ActKind::Quarantined => return self.quarantine(seq, act),
+            ActKind::IncidentClosed => return self.lift(&act.subject),
+            ActKind::SignerRevoked => return self.signer_revoked(seq, &act.subject),
+            // Under another signature it is another's.
+            ActKind::PackagePublished => {
+                self.signers.insert(act.subject.clone(), act.note.clone());
+                self.ended.remove(&(Misuse::RevokedSigner, None, act.subject.clone()));
+            }
+            _ => {}
+        }
         let (misuse, subject, ends) = match act.what {
             ActKind::GrantTaken => (Misuse::TakenGrant, act.subject.clone(), true),
             ActKind::TokenRevoked => (Misuse::RevokedPrincipal, format!("token:{}", act.subject), true),
@@ -206,6 +233,29 @@ impl Auditor {
         } else {
             self.ended.remove(&key);
         }
+    }
+
+    fn signer_revoked(&mut self, seq: u64, signer: &str) {
+        self.audit.acts += 1;
+        for (package, _) in self.signers.iter().filter(|(_, by)| *by == signer) {
+            self.ended.entry((Misuse::RevokedSigner, None, package.clone())).or_insert(seq);
+        }
+    }
+
+    fn quarantine(&mut self, seq: u64, act: &Act) {
+        self.audit.acts += 1;
+        let because = self.quarantines.entry((act.tenant.clone(), act.subject.clone())).or_default();
+        if !because.iter().any(|(incident, _)| *incident == act.note) {
+            because.push((act.note.clone(), seq));
+        }
+    }
+
+    /// What another incident covers as well stays in quarantine.
+    fn lift(&mut self, incident: &str) {
+        self.quarantines.retain(|_, because| {
+            because.retain(|(of, _)| of != incident);
+            !because.is_empty()
+        });
     }
 
     fn raised(&mut self, seq: u64, act: &Act, credential: CredentialId, epoch: u64) {
@@ -241,6 +291,7 @@ impl Auditor {
         });
         let finding = grant
             .or_else(|| self.ended_for(&dispatch.facts))
+            .or_else(|| self.quarantined(&dispatch.facts))
             .map(|(misuse, after, subject)| of_dispatch(found(misuse, seq, Some(after), subject), dispatch))
             .or_else(|| self.of_credential(seq, dispatch));
         if let Some(finding) = finding {
@@ -279,15 +330,33 @@ impl Auditor {
             (Misuse::SuspendedTenant, tenant(), facts.tenant.to_string()),
             (Misuse::RevokedTool, None, facts.package.to_string()),
             (Misuse::RevokedTool, None, facts.tool.to_string()),
+            (Misuse::RevokedSigner, None, facts.package.to_string()),
         ]
         .into_iter()
         .find_map(|key| self.ended.get(&key).map(|after| (key.0, *after, key.2.clone())))
     }
 
+    /// The quarantine that a call's tool is in, for its tenant or for everybody.
+    fn quarantined(&self, facts: &keybearer_gate::Facts) -> Option<(Misuse, u64, String)> {
+        if self.quarantines.is_empty() {
+            return None;
+        }
+        let names = [facts.tool.to_string(), facts.tool.package.to_string(), EVERY_TOOL.to_owned()];
+        let keys = names.into_iter().flat_map(|name| [(None, name.clone()), (Some(facts.tenant.clone()), name)]);
+        keys.into_iter().find_map(|key| {
+            let (_, after) = self.quarantines.get(&key)?.first()?;
+            Some((Misuse::QuarantinedTool, *after, key.1))
+        })
+    }
+
     fn find(&mut self, finding: Finding) {
-        let is_asked_for = self.only.is_none() || self.only == finding.tenant;
-        if is_asked_for && self.audit.findings.len() < FINDINGS_MAX {
+        if self.only.is_some() && self.only != finding.tenant {
+            return;
+        }
+        if self.audit.findings.len() < FINDINGS_MAX {
             self.audit.findings.push(finding);
+        } else {
+            self.audit.left_out += 1;
         }
     }
 

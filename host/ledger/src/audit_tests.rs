@@ -34,15 +34,27 @@ impl Scene {
     }
 
     fn act(&self, what: ActKind, subject: &str, version: Option<u32>, epoch: Option<u64>) {
+        self.noted(Some(&self.facts.tenant), what, subject, "", (version, epoch));
+    }
+
+    /// An act with a note: of a tenant, or of the operator's own.
+    fn noted(
+        &self,
+        tenant: Option<&TenantId>,
+        what: ActKind,
+        subject: &str,
+        note: &str,
+        (version, epoch): (Option<u32>, Option<u64>),
+    ) {
         let act = Act {
-            tenant: Some(self.facts.tenant.clone()),
+            tenant: tenant.cloned(),
             principal: PrincipalLabel::operator(),
             what,
             subject: subject.to_owned(),
             version,
             epoch,
             commit: None,
-            note: String::new(),
+            note: note.to_owned(),
         };
         run(self.ledger.act(act)).expect("recorded");
     }
@@ -177,6 +189,65 @@ fn r15_calls_of_what_was_revoked_are_found_unless_they_were_cut_off_or_it_was_re
             assert_eq!(scene.found().len(), 2, "{restored:?}");
         }
     }
+}
+
+#[test]
+fn r11_r15_a_use_of_a_quarantined_tool_is_found_until_every_incident_that_covers_it_is_closed() {
+    // If this failed, nobody would learn that a hostile tool went on while its incident was open.
+    let good = CallOutcome::default;
+    let other = TenantId::random();
+    let names: [fn(&Facts) -> String; 3] =
+        [|facts| facts.tool.to_string(), |facts| facts.tool.package.to_string(), |_| EVERY_TOOL.to_owned()];
+    for name in names {
+        for whose in [Some("mine"), Some("another's"), None] {
+            let scene = Scene::set();
+            let name = name(&scene.facts);
+            let tenant = whose.map(|whose| if whose == "mine" { &scene.facts.tenant } else { &other });
+            let act = |what, subject: &str, note: &str| scene.noted(tenant, what, subject, note, (None, None));
+            scene.call(good());
+            act(ActKind::Quarantined, &name, "inc_a");
+            act(ActKind::Quarantined, &name, "inc_b");
+            scene.call(CallOutcome { problem: Some(keybearer_contract::Code::Revoked), ..good() });
+            scene.refuse(1, 1);
+            assert_eq!(scene.found(), [], "{name} {whose:?}");
+            scene.call(good());
+            scene.send(1, 1);
+            let found = if whose == Some("another's") { vec![] } else { vec![Misuse::QuarantinedTool; 2] };
+            assert_eq!(scene.found(), found, "{name} {whose:?}");
+            act(ActKind::IncidentClosed, "inc_a", "a cause");
+            scene.call(good());
+            let found = if whose == Some("another's") { vec![] } else { vec![Misuse::QuarantinedTool; 3] };
+            assert_eq!(scene.found(), found, "the other incident is open: {name} {whose:?}");
+            act(ActKind::IncidentClosed, "inc_b", "a cause");
+            scene.call(good());
+            scene.send(1, 1);
+            assert_eq!(scene.found(), found, "both are closed: {name} {whose:?}");
+        }
+    }
+}
+
+#[test]
+fn r15_w10_a_run_of_a_package_whose_signer_was_revoked_is_found() {
+    // If this failed, nobody would learn that what a stolen key signed ran on.
+    let (stolen, good) = ("5".repeat(64), "7".repeat(64));
+    let scene = Scene::set();
+    let package = scene.facts.package.to_string();
+    let act = |what, subject: &str, note: &str| scene.noted(None, what, subject, note, (None, None));
+    act(ActKind::PackagePublished, &package, &stolen);
+    act(ActKind::SignerRevoked, &good, "");
+    scene.call(CallOutcome::default());
+    scene.send(1, 1);
+    assert_eq!(scene.found(), [], "another signer");
+    act(ActKind::SignerRevoked, &stolen, "");
+    scene.refuse(1, 1);
+    scene.call(CallOutcome { problem: Some(keybearer_contract::Code::Revoked), ..CallOutcome::default() });
+    assert_eq!(scene.found(), []);
+    scene.call(CallOutcome::default());
+    scene.send(1, 1);
+    assert_eq!(scene.found(), [Misuse::RevokedSigner, Misuse::RevokedSigner]);
+    act(ActKind::PackagePublished, &package, &"9".repeat(64));
+    scene.call(CallOutcome::default());
+    assert_eq!(scene.found().len(), 2, "signed by somebody else since");
 }
 
 #[test]

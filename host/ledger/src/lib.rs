@@ -41,6 +41,7 @@ mod testing;
 
 // The public interface is:
 pub use audit::Audit;
+pub use audit::EVERY_TOOL;
 pub use audit::Finding;
 pub use audit::Misuse;
 pub use audit::audit;

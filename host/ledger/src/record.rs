@@ -428,6 +428,8 @@ pub enum ActKind {
     ToolRestored,
     PrincipalRevoked,
     PrincipalRestored,
+    AgentRevoked,
+    AgentRestored,
     MasterKeyRotated,
     DangerousSetting,
     ServerStarted,

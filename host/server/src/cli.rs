@@ -109,7 +109,7 @@ enum Command {
     /// Packages of tools: write, build, check, pack, sign; publish and list
     #[command(subcommand)]
     Tool(Box<tool::Tool>),
-    /// Incidents: stop what is no longer trusted, at once and everywhere (operator)
+    /// Incidents: stop what is no longer trusted, at once and everywhere (operator; tenant with `own`)
     #[command(subcommand)]
     Incident(incident::Incident),
     /// Keys and values across tenants (operator)

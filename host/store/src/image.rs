@@ -60,6 +60,7 @@ pub(crate) struct TenantImage {
     pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
     pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
     pub(crate) revoked_principals: HashSet<String>,
+    pub(crate) revoked_agents: HashSet<String>,
     /// Where it wants its notices.
     pub(crate) notices: Option<Arc<NoticeTarget>>,
 }
@@ -100,6 +101,7 @@ impl Image {
             grants: HashMap::new(),
             runs: HashMap::new(),
             revoked_principals: HashSet::new(),
+            revoked_agents: HashSet::new(),
             notices: None,
         };
         self.tenants.insert(record.id.clone(), tenant);
@@ -223,6 +225,10 @@ impl Image {
             let (tenant, kind, name): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             image.put_revoked(match kind.as_str() {
                 "principal" => Named::Principal(tenant.parse().map_err(|_| malformed())?, name),
+                "agent" => {
+                    let agent = name.parse().map_err(|_| malformed())?;
+                    Named::Agent(tenant.parse().map_err(|_| malformed())?, agent)
+                }
                 "tool" => Named::Tool(name.parse().map_err(|_| malformed())?),
                 "signer" => Named::Signer(name),
                 _ => return Err(malformed()),

@@ -19,18 +19,25 @@ use crate::store::to_json;
 #[derive(Default)]
 pub(crate) struct Incidents {
     by_id: HashMap<IncidentId, Arc<IncidentRecord>>,
-    quarantines: Vec<Quarantine>,
+    /// By the tenant for whom; under none those for everybody. A tenant's own are looked through for its calls alone.
+    quarantines: HashMap<Option<TenantId>, Vec<Quarantine>>,
 }
 
-/// Closed incidents that are kept. The ledger has all of them for good.
+/// Closed incidents of the operator's that are kept. The ledger has all of them for good.
 const CLOSED_MAX: usize = 10_000;
 
+/// Closed incidents of one tenant's own that are kept.
+const CLOSED_OWN_MAX: usize = 256;
+
+/// Open incidents of one tenant's own: more are one incident of the tenant, which is the operator's to open.
+const OPEN_OWN_MAX: usize = 64;
+
 impl Store {
-    /// Stores an incident. Its quarantine is in force when this returns. Beyond 10 000 that are closed, the oldest of
-    /// them goes.
+    /// Stores an incident. Its quarantine is in force when this returns. Beyond 10 000 that are closed, or 256 of a
+    /// tenant's own, the oldest of them goes.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`].
+    /// [`StoreError::Conflict`] for more of a tenant's own than may be open; [`StoreError::Unavailable`].
     pub fn insert_incident(&self, incident: IncidentRecord) -> Result<Arc<IncidentRecord>, StoreError> {
         let incident = Arc::new(incident);
         self.commit(
@@ -41,7 +48,11 @@ impl Store {
                     "INSERT INTO incidents (tenant, id, record) VALUES (?1, ?2, ?3)",
                     params![tenant, incident.id.as_str(), to_json(&*incident)],
                 )?;
-                let superfluous = self.image().incidents.superfluous();
+                let superfluous = {
+                    let image = self.image();
+                    image.incidents.check_room(&incident)?;
+                    image.incidents.superfluous(&incident)
+                };
                 if let Some(old) = &superfluous {
                     transaction.execute("DELETE FROM incidents WHERE id = ?1", [old.as_str()])?;
                 }
@@ -101,7 +112,14 @@ impl Store {
     /// Whether an open incident keeps this tool from running for this tenant, from memory.
     #[must_use]
     pub fn is_quarantined(&self, tenant: &TenantId, tool: &ToolRef) -> bool {
-        self.image().incidents.quarantines.iter().any(|quarantine| quarantine.covers(tenant, tool))
+        let image = self.image();
+        let quarantines = &image.incidents.quarantines;
+        // Nearly always, and asked for every call.
+        if quarantines.is_empty() {
+            return false;
+        }
+        let meant = quarantines.get(&None).into_iter().chain(quarantines.get(&Some(tenant.clone())));
+        meant.flatten().any(|quarantine| quarantine.covers(tenant, tool))
     }
 }
 
@@ -128,14 +146,34 @@ impl Incidents {
     }
 
     fn take_stock(&mut self) {
-        let open = self.by_id.values().filter(|incident| incident.is_open());
-        self.quarantines = open.flat_map(|incident| incident.quarantine.iter().cloned()).collect();
+        self.quarantines.clear();
+        for incident in self.by_id.values().filter(|incident| incident.is_open()) {
+            for quarantine in &incident.quarantine {
+                self.quarantines.entry(quarantine.tenant.clone()).or_default().push(quarantine.clone());
+            }
+        }
     }
 
-    /// The oldest that is closed, where there are as many as are kept.
-    fn superfluous(&self) -> Option<IncidentId> {
-        let closed: Vec<_> = self.by_id.values().filter(|incident| !incident.is_open()).collect();
-        let oldest = closed.iter().min_by_key(|incident| incident.opened);
-        oldest.filter(|_| closed.len() >= CLOSED_MAX).map(|incident| incident.id.clone())
+    /// Refuses one of a tenant's own where as many are open as may be.
+    fn check_room(&self, new: &IncidentRecord) -> Result<(), StoreError> {
+        let open = self.by_id.values().filter(|incident| incident.is_open() && is_beside(incident, new)).count();
+        if new.own && open >= OPEN_OWN_MAX {
+            return Err(StoreError::Conflict("64 incidents are open: close one, or have the operator stop the tenant"));
+        }
+        Ok(())
     }
+
+    /// The oldest that is closed, where there are as many as are kept: what a tenant opens takes no place of another's.
+    fn superfluous(&self, new: &IncidentRecord) -> Option<IncidentId> {
+        let max = if new.own { CLOSED_OWN_MAX } else { CLOSED_MAX };
+        let is_meant = |incident: &&Arc<IncidentRecord>| !incident.is_open() && is_beside(incident, new);
+        let closed: Vec<_> = self.by_id.values().filter(is_meant).collect();
+        let oldest = closed.iter().min_by_key(|incident| incident.opened);
+        oldest.filter(|_| closed.len() >= max).map(|incident| incident.id.clone())
+    }
+}
+
+/// Whether two are kept in one place: the operator's, or one tenant's own.
+fn is_beside(one: &IncidentRecord, other: &IncidentRecord) -> bool {
+    one.own == other.own && (!one.own || one.subject.tenant() == other.subject.tenant())
 }

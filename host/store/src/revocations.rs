@@ -1,8 +1,9 @@
-//! What was revoked that has no row of its own to say so: principals of a tenant, and the operator's tools
-//! and signers. What is listed here is refused until it is restored.
+//! What was revoked that has no row of its own to say so: principals and agents of a tenant, and the operator's
+//! tools and signers. What is listed here is refused until it is restored.
 
 use std::collections::HashSet;
 
+use keybearer_contract::AgentName;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
@@ -18,6 +19,8 @@ use crate::store::to_sql;
 pub enum Named {
     /// A principal of a tenant, by its label.
     Principal(TenantId, String),
+    /// What agents of this name open runs as.
+    Agent(TenantId, AgentName),
     /// A tool, of every version of its package and for every tenant.
     Tool(ToolRef),
     /// A signer, by its public key.
@@ -32,13 +35,14 @@ pub(crate) struct Revoked {
 }
 
 /// Names that one tenant may have listed; every call is held against them in memory.
-const PRINCIPALS_MAX: usize = 10_000;
+const NAMES_MAX: usize = 10_000;
 
 impl Named {
     /// Tenant, kind and name, as their columns hold them; no tenant has an empty id.
     fn columns(&self) -> (&str, &'static str, String) {
         match self {
             Self::Principal(tenant, label) => (tenant.as_str(), "principal", label.clone()),
+            Self::Agent(tenant, agent) => (tenant.as_str(), "agent", agent.to_string()),
             Self::Tool(tool) => ("", "tool", tool.to_string()),
             Self::Signer(signer) => ("", "signer", signer.clone()),
         }
@@ -53,11 +57,13 @@ impl Store {
     pub fn revoke_name(&self, named: &Named, at: UnixMillis) -> Result<(), StoreError> {
         self.commit(
             |transaction| {
-                if let Named::Principal(tenant, _) = named {
+                if let Named::Principal(tenant, _) | Named::Agent(tenant, _) = named {
                     let image = self.image();
                     let tenant = image.tenant(tenant).ok_or(StoreError::NotFound)?;
-                    if tenant.revoked_principals.len() >= PRINCIPALS_MAX {
-                        return Err(StoreError::Conflict("the tenant has revoked too many principals by name"));
+                    if tenant.revoked_principals.len() + tenant.revoked_agents.len() >= NAMES_MAX {
+                        return Err(StoreError::Conflict(
+                            "the tenant has revoked too many principals and agents by name",
+                        ));
                     }
                 }
                 let (tenant, kind, name) = named.columns();
@@ -94,6 +100,7 @@ impl Store {
     pub fn is_revoked(&self, named: &Named) -> bool {
         match named {
             Named::Principal(tenant, label) => self.is_principal_revoked(tenant, label),
+            Named::Agent(tenant, agent) => self.is_agent_revoked(tenant, agent),
             Named::Tool(tool) => self.is_tool_revoked(tool),
             Named::Signer(signer) => self.is_signer_revoked(signer),
         }
@@ -103,6 +110,12 @@ impl Store {
     #[must_use]
     pub fn is_principal_revoked(&self, tenant: &TenantId, label: &str) -> bool {
         self.image().tenant(tenant).is_some_and(|tenant| tenant.revoked_principals.contains(label))
+    }
+
+    /// Whether agents of this name are revoked for this tenant.
+    #[must_use]
+    pub fn is_agent_revoked(&self, tenant: &TenantId, agent: &AgentName) -> bool {
+        self.image().tenant(tenant).is_some_and(|tenant| tenant.revoked_agents.contains(agent.as_str()))
     }
 
     /// Whether this tool is revoked.
@@ -132,6 +145,9 @@ impl Image {
             Named::Principal(tenant, label) => {
                 self.tenant_mut(&tenant).map(|tenant| tenant.revoked_principals.insert(label));
             }
+            Named::Agent(tenant, agent) => {
+                self.tenant_mut(&tenant).map(|tenant| tenant.revoked_agents.insert(agent.to_string()));
+            }
             Named::Tool(tool) => drop(self.revoked.tools.insert(tool.to_string())),
             Named::Signer(signer) => drop(self.revoked.signers.insert(signer)),
         }
@@ -141,6 +157,9 @@ impl Image {
         match named {
             Named::Principal(tenant, label) => {
                 self.tenant_mut(tenant).map(|tenant| tenant.revoked_principals.remove(label));
+            }
+            Named::Agent(tenant, agent) => {
+                self.tenant_mut(tenant).map(|tenant| tenant.revoked_agents.remove(agent.as_str()));
             }
             Named::Tool(tool) => drop(self.revoked.tools.remove(&tool.to_string())),
             Named::Signer(signer) => drop(self.revoked.signers.remove(signer)),

@@ -190,6 +190,19 @@ const MIGRATIONS: &[&str] = &[
     CREATE TRIGGER source_versions_grow BEFORE UPDATE OF version ON source_versions
     WHEN NEW.version < OLD.version BEGIN SELECT RAISE(ABORT, 'a version only grows'); END;
 "#,
+    r#"
+    -- Agents are revoked by name, too: the list of kinds is part of the table.
+    CREATE TABLE revocations_by_name (
+        tenant TEXT NOT NULL,
+        kind   TEXT NOT NULL CHECK (kind IN ('principal', 'agent', 'tool', 'signer')),
+        name   TEXT NOT NULL,
+        at     INTEGER NOT NULL,
+        PRIMARY KEY (tenant, kind, name)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO revocations_by_name SELECT tenant, kind, name, at FROM revocations;
+    DROP TABLE revocations;
+    ALTER TABLE revocations_by_name RENAME TO revocations;
+"#,
 ];
 
 /// The schema that this build writes.

@@ -100,6 +100,7 @@ fn token(tenant: &TenantId) -> TokenRecord {
         issued: UnixMillis(1),
         expires: UnixMillis(2),
         revoked: None,
+        onboarding: keybearer_gate::Onboarding::default(),
     }
 }
 

@@ -22,7 +22,7 @@ async fn r11_an_incident_of_a_tool_stops_it_for_every_tenant_and_over_a_restart(
             open(&site.server, json!({"tool": "http-get"})).await
         });
     let incident = incident?;
-    assert_eq!((first?.code(), second?.code()), ("cancelled".to_owned(), "cancelled".to_owned()));
+    assert_eq!((first?.code(), second?.code()), ("revoked".to_owned(), "revoked".to_owned()));
     assert_eq!(incident["counts"]["calls_cancelled"], 2, "{incident}");
     assert_eq!(incident["counts"]["credentials_revoked"], 0, "its credentials were never its to know");
     let again = open(&site.server, json!({"tool": "http-get"})).await?;
@@ -60,7 +60,7 @@ async fn r11_an_incident_of_a_tenant_revokes_all_that_is_its_and_nothing_beside(
         open(&site.server, json!({"tenant": holder.tenant.id})).await
     });
     let incident = incident?;
-    assert_eq!(held?.code(), "cancelled");
+    assert_eq!(held?.code(), "revoked");
     let counts = &incident["counts"];
     assert_eq!((&counts["credentials_revoked"], &counts["tokens_revoked"]), (&json!(1), &json!(1)), "{incident}");
     assert_eq!(holder.get("/anything").await?.code(), "unauthenticated");

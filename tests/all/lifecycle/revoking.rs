@@ -60,18 +60,18 @@ async fn r05_r11_whatever_is_revoked_stops_the_calls_that_hold_it_and_says_how_m
                 case(what, false, &path, ["denied", "credential_unusable"])
             }
             "grant" => case(what, false, &format!("/v1/grants/{}", holder.grant), ["denied", "grant_missing"]),
-            "token" => case(what, false, &format!("/v1/tokens/{token}/revoke"), ["cancelled", "unauthenticated"]),
+            "token" => case(what, false, &format!("/v1/tokens/{token}/revoke"), ["revoked", "unauthenticated"]),
             "principal" => Case {
                 body: json!({"principal": "agents"}),
-                ..case(what, false, "/v1/principals/revoke", ["cancelled", "unauthenticated"])
+                ..case(what, false, "/v1/principals/revoke", ["revoked", "unauthenticated"])
             },
             "tenant" => {
                 let path = format!("/v1/tenants/{}/suspend", holder.tenant.id);
-                case(what, true, &path, ["cancelled", "unauthenticated"])
+                case(what, true, &path, ["revoked", "unauthenticated"])
             }
-            "tool" => case(what, true, "/v1/tools/http-get.get/revoke", ["cancelled", "not_found"]),
-            "package" => case(what, true, &format!("/v1/packages/{digest}/withdraw"), ["cancelled", "not_found"]),
-            _ => case(what, true, &format!("/v1/signers/{signer}/revoke"), ["cancelled", "not_found"]),
+            "tool" => case(what, true, "/v1/tools/http-get.get/revoke", ["revoked", "not_found"]),
+            "package" => case(what, true, &format!("/v1/packages/{digest}/withdraw"), ["revoked", "not_found"]),
+            _ => case(what, true, &format!("/v1/signers/{signer}/revoke"), ["revoked", "not_found"]),
         };
         let target = format!("/anything/{what}/hold");
         let call = json!({"tool": "http-get.get", "arguments": {"path": target}});
@@ -118,6 +118,54 @@ async fn r05_r11_whatever_is_revoked_stops_the_calls_that_hold_it_and_says_how_m
         assert_eq!(heard.code(), expected, "{what}: after a restart: {}", heard.text());
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_whatever_opened_a_run_takes_it_along_with_what_is_within_it_and_says_how_many() -> anyhow::Result<()> {
+    // If this failed, an agent that was thrown out would go on by the runs that it had opened before.
+    let site = Site::start().await?;
+    let bystander = site.holder("bystander").await?;
+    for what in ["token", "principal", "agent"] {
+        let holder = site.holder(&format!("holder-{what}")).await?;
+        let (token, text) = issue(&holder, "agents").await?;
+        let agent = site.server.public().bearing(&text);
+        let run = agent.post("/v1/runs", &json!({"agent": "clerk"})).await?.json();
+        let in_run = site.server.public().bearing(run["token"].as_str().expect("a token"));
+        let within = in_run.post("/v1/runs", &json!({"agent": "helper"})).await?.json();
+        let in_sub_run = site.server.public().bearing(within["token"].as_str().expect("a token"));
+        let other = holder.tenant.client.post("/v1/runs", &json!({"agent": "other"})).await?.json();
+        let target = format!("/anything/{what}/hold");
+        let call = json!({"tool": "http-get.get", "arguments": {"path": target}});
+        let (heard, revoked) = tokio::join!(in_sub_run.post("/v1/calls", &call), async {
+            site.arrived(&target).await?;
+            let (path, body) = match what {
+                "token" => (format!("/v1/tokens/{token}/revoke"), json!({})),
+                "principal" => ("/v1/principals/revoke".to_owned(), json!({"principal": "agents"})),
+                _ => ("/v1/agents/revoke".to_owned(), json!({"agent": "clerk"})),
+            };
+            holder.tenant.client.post(&path, &body).await
+        });
+        let (heard, said) = (heard?, revoked?.json());
+        assert_eq!((heard.status, heard.code().as_str()), (409, "revoked"), "{what}: {}", heard.text());
+        let counts = ["runs_ended", "calls_cancelled", "dispatches_cancelled"].map(|count| said[count].as_u64());
+        assert_eq!(counts, [Some(2), Some(1), Some(1)], "{what}: {said}");
+        for (run, state) in [(&run, "revoked"), (&within, "revoked"), (&other, "open")] {
+            let path = format!("/v1/runs/{}", run["id"].as_str().expect("an id"));
+            assert_eq!(holder.tenant.client.get(&path).await?.json()["state"], state, "{what}");
+        }
+        let again = agent.post("/v1/runs", &json!({"agent": "clerk"})).await?;
+        let expected = if what == "agent" { "revoked" } else { "unauthenticated" };
+        assert_eq!(again.code(), expected, "{what}: none is opened afterwards: {}", again.text());
+        let theirs = bystander.tenant.client.post("/v1/runs", &json!({"agent": "clerk"})).await?;
+        assert_eq!(theirs.status, 201, "{what}: another tenant's of the same name: {}", theirs.text());
+        if what == "agent" {
+            assert_eq!(agent.post("/v1/runs", &json!({"agent": "helper"})).await?.status, 201, "another agent");
+            let restored = holder.tenant.client.post("/v1/agents/restore", &json!({"agent": "clerk"})).await?;
+            assert_eq!(restored.status, 204, "{}", restored.text());
+            assert_eq!(agent.post("/v1/runs", &json!({"agent": "clerk"})).await?.status, 201);
+        }
+    }
+    assert_audited(&site)
 }
 
 #[tokio::test]

@@ -44,6 +44,48 @@ async fn r14_the_inventory_lists_every_identity_with_its_uses_over_a_restart() -
     Ok(())
 }
 
+// If it failed, a token would be found years later, and nobody would know whether it may be revoked.
+#[tokio::test]
+async fn r14_tokens_and_hooks_say_who_answers_for_them_and_why_or_are_found() -> anyhow::Result<()> {
+    let site = Site::start().await?;
+    let client = site.server.tenant("acme").await?.client;
+    let said = json!({"owner": "payments team", "justification": "the nightly settlement"});
+    let mut made = Vec::new();
+    for (path, plain) in
+        [("/v1/tokens", json!({"label": "ci", "scopes": ["call"]})), ("/v1/hooks", json!({"label": "vault"}))]
+    {
+        let mut explained = plain.clone();
+        explained.as_object_mut().expect("an object").extend(said.as_object().expect("an object").clone());
+        for new in [plain, explained] {
+            let answer = client.post(path, &new).await?;
+            anyhow::ensure!(answer.status == 201, "{path}: {}", answer.text());
+            made.push(answer.json());
+        }
+        for wrong in [json!(""), json!("x".repeat(201)), json!("a\nb")] {
+            let mut new = json!({"label": "wrong", "scopes": ["call"], "owner": wrong});
+            if path == "/v1/hooks" {
+                new.as_object_mut().expect("an object").remove("scopes");
+            }
+            assert_eq!(client.post(path, &new).await?.code(), "malformed_request", "{path} {new}");
+        }
+    }
+    let life = made[0]["expires"].as_u64().zip(made[0]["issued"].as_u64()).map(|(end, begin)| end - begin);
+    assert_eq!(life, Some(30 * 24 * 3_600_000), "thirty days where nothing is said: {}", made[0]);
+    let seen = items(&client, "/v1/inventory").await?;
+    for (index, made) in made.iter().enumerate() {
+        let identity = find(&seen, made["id"].as_str().unwrap_or_default());
+        assert_eq!(identity["age_days"], 0, "{identity}");
+        let found = identity["findings"].to_string().contains("unexplained");
+        if index % 2 == 0 {
+            assert!(found && identity["owner"].as_str().is_some_and(|owner| owner.starts_with("token:")), "{identity}");
+        } else {
+            let told = (&identity["owner"], &identity["justification"]);
+            assert_eq!((told, found), ((&said["owner"], &said["justification"]), false), "{identity}");
+        }
+    }
+    Ok(())
+}
+
 // If it failed, two tenants would share one key, and either could be billed or blamed for what the other did.
 #[tokio::test]
 async fn the_operator_sees_every_tenant_and_what_they_share() -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::hash::Hash;
 
@@ -10,6 +11,7 @@ use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::DispatchId;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
@@ -40,12 +42,21 @@ const DISPATCHES_MAX: usize = 20;
 const ROWS_MAX: usize = 1_000;
 /// Credentials.
 const CREDENTIALS_MAX: usize = 500;
-/// Acts on one credential.
+/// Runs within one that are followed: as many as the operator lets a run have open, many times over.
+const RUNS_MAX: usize = 10_000;
+/// Acts on one credential, or by one principal.
 const ACTS_MAX: usize = 200;
 
 /// What was gathered so far.
 pub(super) struct Gatherer {
     subject: IncidentSubject,
+    /// How records name the principals that it is about.
+    labels: Vec<String>,
+    /// The runs that it is about.
+    meant_runs: HashSet<RunId>,
+    /// Records that could be about it.
+    looked_at: u64,
+    acts: Acts,
     /// What a line must hold to be worth parsing.
     word: String,
     open: HashMap<CallId, Open>,
@@ -90,9 +101,25 @@ impl Span {
 struct Life {
     all: Span,
     versions: BTreeMap<u32, Span>,
-    acts: VecDeque<ActUse>,
-    acts_left_out: u64,
+    acts: Acts,
     revoked: Option<UnixMillis>,
+}
+
+/// The latest acts, and how many came before them.
+#[derive(Default)]
+struct Acts {
+    latest: VecDeque<ActUse>,
+    left_out: u64,
+}
+
+impl Acts {
+    fn take(&mut self, act: ActUse) {
+        if self.latest.len() >= ACTS_MAX {
+            self.latest.pop_front();
+            self.left_out += 1;
+        }
+        self.latest.push_back(act);
+    }
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -136,15 +163,26 @@ impl Visitor for Gatherer {
         if line.contains(&self.word) {
             return true;
         }
-        // The end of a call does not name the credentials that it used.
-        matches!(&self.subject, IncidentSubject::Credential { tenant, .. } if line.contains("\"kind\":\"call_")
-            && line.contains(tenant.as_str()))
+        // The end of a call does not name the credentials and grants that it used.
+        let (IncidentSubject::Credential { tenant, .. } | IncidentSubject::Grant { tenant, .. }) = &self.subject else {
+            return false;
+        };
+        line.contains("\"kind\":\"call_") && line.contains(tenant.as_str())
     }
 
     fn take(&mut self, record: Record) {
         let at = record.time;
+        let tenant = self.subject.tenant();
+        self.looked_at += u64::from(tenant.is_none() || record.body.tenant() == tenant);
         match record.body {
             Body::Act { act } => self.act(at, &act),
+            // A run's incident is about those within it, too.
+            Body::RunOpened { run }
+                if run.parents.iter().any(|parent| self.meant_runs.contains(parent))
+                    && self.meant_runs.len() < RUNS_MAX =>
+            {
+                self.meant_runs.insert(run.run);
+            }
             Body::CallBegun { facts } if self.covers(&facts, None) => {
                 self.open(at, &facts).used = true;
             }
@@ -155,7 +193,7 @@ impl Visitor for Gatherer {
             Body::CallAbandoned { facts } | Body::CallUnknown { facts } => {
                 self.call_over(&facts.call, "unknown".to_owned());
             }
-            Body::DispatchIntended { dispatch } if self.covers(&dispatch.facts, dispatch.credential.as_ref()) => {
+            Body::DispatchIntended { dispatch } if self.covers(&dispatch.facts, Some(&dispatch)) => {
                 self.open(at, &dispatch.facts).pending += 1;
                 self.pending.insert(dispatch.dispatch.clone(), (at, dispatch));
             }
@@ -171,15 +209,27 @@ impl Visitor for Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(subject: IncidentSubject) -> Self {
+    pub(super) fn new(subject: IncidentSubject, labels: Vec<String>) -> Self {
         let word = match &subject {
             IncidentSubject::Credential { credential, .. } => credential.to_string(),
             IncidentSubject::Tenant { tenant } => tenant.to_string(),
             IncidentSubject::Package { package } => format!("\"tool\":\"{package}."),
-            IncidentSubject::Tool { tool } => format!("\"tool\":\"{tool}\""),
+            IncidentSubject::Tool { tool } | IncidentSubject::OwnTool { tool, .. } => format!("\"tool\":\"{tool}\""),
+            IncidentSubject::Grant { grant, .. } => grant.to_string(),
+            IncidentSubject::Token { token, .. } => token.to_string(),
+            // Labels are escaped in a line, and a sub-run's lines do not name the run.
+            IncidentSubject::Run { tenant, .. } | IncidentSubject::Principal { tenant, .. } => tenant.to_string(),
+        };
+        let meant_runs = match &subject {
+            IncidentSubject::Run { run, .. } => HashSet::from([run.clone()]),
+            _ => HashSet::new(),
         };
         let mut gatherer = Self {
             subject,
+            labels,
+            meant_runs,
+            looked_at: 0,
+            acts: Acts::default(),
             word,
             open: HashMap::new(),
             pending: HashMap::new(),
@@ -201,15 +251,27 @@ impl Gatherer {
     }
 
     /// Whether the incident is about it.
-    fn covers(&self, facts: &Facts, carried: Option<&CredentialId>) -> bool {
-        match &self.subject {
-            IncidentSubject::Credential { tenant, credential } => {
-                facts.tenant == *tenant && carried == Some(credential)
-            }
-            IncidentSubject::Tenant { tenant } => facts.tenant == *tenant,
-            IncidentSubject::Package { package } => facts.tool.package == *package,
-            IncidentSubject::Tool { tool } => facts.tool == *tool,
+    fn covers(&self, facts: &Facts, dispatch: Option<&DispatchFacts>) -> bool {
+        if self.subject.tenant().is_some_and(|tenant| facts.tenant != *tenant) {
+            return false;
         }
+        match &self.subject {
+            IncidentSubject::Credential { credential, .. } => {
+                dispatch.is_some_and(|dispatch| dispatch.credential.as_ref() == Some(credential))
+            }
+            IncidentSubject::Grant { grant, .. } => {
+                dispatch.is_some_and(|dispatch| dispatch.grant.as_ref() == Some(grant))
+            }
+            IncidentSubject::Run { .. } => self.meant_runs.contains(&facts.run),
+            IncidentSubject::Token { .. } | IncidentSubject::Principal { .. } => self.is_by(facts.principal.as_str()),
+            IncidentSubject::Tenant { .. } => true,
+            IncidentSubject::Package { package } => facts.tool.package == *package,
+            IncidentSubject::Tool { tool } | IncidentSubject::OwnTool { tool, .. } => facts.tool == *tool,
+        }
+    }
+
+    fn is_by(&self, principal: &str) -> bool {
+        self.labels.iter().any(|label| label == principal)
     }
 
     fn open(&mut self, at: UnixMillis, facts: &Facts) -> &mut Open {
@@ -234,6 +296,9 @@ impl Gatherer {
     }
 
     fn act(&mut self, at: UnixMillis, act: &Act) {
+        if act.tenant.as_ref() == self.subject.tenant() && self.is_by(act.principal.as_str()) {
+            self.acts.take(ActUse { subject: act.subject.clone(), ..act_use(at, act) });
+        }
         let (Some(tenant), Ok(credential)) = (&act.tenant, act.subject.parse::<CredentialId>()) else { return };
         let is_meant = match &self.subject {
             IncidentSubject::Credential { tenant: owner, credential: meant } => owner == tenant && *meant == credential,
@@ -247,11 +312,7 @@ impl Gatherer {
         if act.what == ActKind::CredentialRevoked {
             life.revoked.get_or_insert(at);
         }
-        if life.acts.len() >= ACTS_MAX {
-            life.acts.pop_front();
-            life.acts_left_out += 1;
-        }
-        life.acts.push_back(ActUse { at, what: word(&act.what), by: act.principal.to_string(), version: act.version });
+        life.acts.take(act_use(at, act));
     }
 
     fn life(&mut self, tenant: &TenantId, credential: &CredentialId) -> Option<&mut Life> {
@@ -370,6 +431,9 @@ impl Gatherer {
             incident,
             made,
             records,
+            records_of_it: self.looked_at,
+            acts: self.acts.latest.into(),
+            acts_left_out: self.acts.left_out,
             calls_left_out: self.calls_total - calls.len() as u64,
             calls_total: self.calls_total,
             calls,
@@ -411,9 +475,14 @@ fn credential(((tenant, credential), life): ((TenantId, CredentialId), Life)) ->
         first_use: life.all.first,
         last_use: life.all.last,
         exposed_ms: None,
-        acts: life.acts.into(),
-        acts_left_out: life.acts_left_out,
+        acts: life.acts.latest.into(),
+        acts_left_out: life.acts.left_out,
     }
+}
+
+fn act_use(at: UnixMillis, act: &Act) -> ActUse {
+    let (what, by) = (word(&act.what), act.principal.to_string());
+    ActUse { at, what, by, subject: String::new(), version: act.version }
 }
 
 fn destination((place, span): (Place, Span)) -> Option<DestinationUse> {

@@ -2,11 +2,13 @@
 //! and nothing of others.
 
 use keybearer_contract::Digest;
+use keybearer_contract::GrantId;
 use keybearer_contract::IncidentId;
 use keybearer_contract::RunId;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
 use keybearer_gate::IncidentState;
+use keybearer_gate::IncidentStep;
 use keybearer_gate::NoticeState;
 use keybearer_gate::PrincipalLabel;
 use keybearer_ledger::Reader;
@@ -61,13 +63,15 @@ impl Lines {
             note: String::new(),
             opened: UnixMillis(0),
             by: PrincipalLabel::operator(),
+            own: false,
             state: IncidentState::Open,
+            reached: IncidentStep::Stored,
             quarantine: Vec::new(),
             contained: None,
             counts: IncidentCounts::default(),
             notice: NoticeState::None,
         };
-        let mut gatherer = Gatherer::new(subject);
+        let mut gatherer = Gatherer::new(subject, vec!["token:tok_x".to_owned()]);
         let records = Reader::new(folder).visit(&mut gatherer).expect("the ledger is read");
         assert_eq!(records, self.seq, "every record is looked at");
         gatherer.end(crate::incidents::views::view(&record), UnixMillis(1_000_000), records)
@@ -133,6 +137,56 @@ fn r11_each_use_is_counted_once_over_segments_and_what_was_not_sent_is_no_use() 
     let tool = "http-get.get".parse().expect("a name");
     let of_tool = lines.report(folder.path(), IncidentSubject::Tool { tool });
     assert_eq!((of_tool.uses, of_tool.calls_total, of_tool.credentials.len()), (4, 3, 2), "every tenant's");
+}
+
+#[test]
+fn r11_t07_what_a_tenants_own_incident_is_about_is_gathered_and_nothing_of_others() {
+    // If this failed, a tenant's report would show another's calls, or miss those of a run within the run.
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut lines = Lines::new();
+    let (mut call, mut within, mut foreign) = (lines.call(), lines.call(), lines.call());
+    let (run, sub_run) = (RunId::random(), RunId::random());
+    (call["run"], within["run"]) = (json!(run), json!(sub_run));
+    // The very names, in another tenant.
+    (foreign["run"], foreign["tenant"]) = (json!(run), json!(TenantId::random()));
+    let opened = json!({
+        "tenant": lines.tenant, "principal": "token:tok_x", "run": sub_run, "parents": [run], "agent": "helper",
+        "grants": [], "deadline": 1, "generation": 0,
+    });
+    lines.put("run_opened", &opened, json!({}));
+    let (grant, other_grant) = (GrantId::random(), GrantId::random());
+    for (call, grant) in [(&call, &grant), (&within, &other_grant), (&foreign, &grant)] {
+        let dispatch = lines.dispatch(call, 1);
+        lines.put("call_begun", call, json!({}));
+        lines.put("dispatch_intended", &dispatch, json!({"grant": grant}));
+        lines.put("dispatch_closed", &dispatch, sent(200));
+        lines.put("call_closed", call, result());
+    }
+    let act = |tenant: &TenantId| json!({"tenant": tenant, "principal": "token:tok_x", "what": "token_issued", "subject": "tok_y"});
+    let (mine, others) = (act(&lines.tenant), act(&TenantId::random()));
+    lines.put("act", &mine, json!({}));
+    lines.put("act", &others, json!({}));
+    std::fs::write(folder.path().join(format!("{:020}.jsonl", 1)), &lines.text).expect("written");
+
+    let (tenant, token) = (lines.tenant.clone(), keybearer_contract::TokenId::random());
+    let package = "http-get".parse().expect("a name");
+    let tool = "http-get.get".parse().expect("a name");
+    for (subject, uses) in [
+        (IncidentSubject::Run { tenant: tenant.clone(), run }, 2),
+        (IncidentSubject::Principal { tenant: tenant.clone(), principal: "token:tok_x".to_owned() }, 2),
+        (IncidentSubject::OwnTool { tenant: tenant.clone(), tool }, 2),
+        (IncidentSubject::Grant { tenant: tenant.clone(), grant, package }, 1),
+        // Of whom no line speaks.
+        (IncidentSubject::Token { tenant: tenant.clone(), token }, 0),
+    ] {
+        let report = lines.report(folder.path(), subject.clone());
+        assert_eq!((report.uses, report.calls_total), (uses, uses), "{subject:?}");
+        assert!(report.calls.iter().all(|call| call.tenant == tenant), "{subject:?}");
+        assert!(report.records_of_it < lines.seq, "{subject:?}: not those of others");
+        let acts: Vec<_> = report.acts.iter().map(|act| act.subject.as_str()).collect();
+        let expected = if matches!(subject, IncidentSubject::Principal { .. }) { vec!["tok_y"] } else { Vec::new() };
+        assert_eq!(acts, expected, "{subject:?}");
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ impl ExposureReport {
             of_credential(&mut page, credential);
         }
         page.left_out(self.credentials_left_out, "further uses and acts are of credentials that are not listed");
+        self.acts(&mut page);
         self.destinations(&mut page);
         who(&mut page, "Principals", &self.principals, self.principals_left_out);
         who(&mut page, "Runs", &self.runs, self.runs_left_out);
@@ -63,7 +64,10 @@ impl ExposureReport {
                 ["Last use".to_owned(), time(self.last_use)],
                 [
                     "Revoked".to_owned(),
-                    format!("{} credentials, {} API tokens", counts.credentials_revoked, counts.tokens_revoked),
+                    format!(
+                        "{} credentials, {} API tokens, {} grants",
+                        counts.credentials_revoked, counts.tokens_revoked, counts.grants_taken
+                    ),
                 ],
                 [
                     "Stopped".to_owned(),
@@ -82,11 +86,21 @@ impl ExposureReport {
             ],
         );
         page.note(&format!(
-            "Put together at {} from all {} records of the ledger; check them with `keybearer ledger verify`. \
+            "Put together at {} from {} records of the ledger; check them with `keybearer ledger verify`. \
              Times are UTC, by the server's clock.",
             self.made.to_utc(),
             self.records
         ));
+    }
+
+    fn acts(&self, page: &mut Page) {
+        if self.acts.is_empty() {
+            return;
+        }
+        page.element("h2", "What it administered");
+        page.left_out(self.acts_left_out, "earlier acts are not listed");
+        let rows = self.acts.iter().map(|act| [act.at.to_utc(), act.what.clone(), act.subject.clone(), act.by.clone()]);
+        page.table(&["At", "Act", "Of", "By"], rows);
     }
 
     fn destinations(&self, page: &mut Page) {

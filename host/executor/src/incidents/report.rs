@@ -14,6 +14,7 @@ use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::Grant;
+use keybearer_gate::IncidentRecord;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::VersionState;
 use serde::Serialize;
@@ -33,11 +34,19 @@ pub struct ExposureReport {
     /// When this was put together, in milliseconds since 1970.
     #[schema(value_type = u64)]
     pub made: UnixMillis,
-    /// Records of the ledger that were looked at: all of them.
+    /// Records of the ledger that were looked at: all of them; for a tenant, those that could be about it.
     pub records: u64,
+    /// Those that could be about it.
+    #[serde(skip)]
+    pub(super) records_of_it: u64,
+    /// What a token or principal administered, at most its latest 200 acts: what it issued may have to go, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acts: Vec<ActUse>,
+    /// Earlier acts of it.
+    pub acts_left_out: u64,
     /// Calls that used it.
     pub calls_total: u64,
-    /// Requests that carried it, or that its tool sent. One whose outcome is not known counts.
+    /// Requests that carried it, or that it sent. One whose outcome is not known counts.
     pub uses: u64,
     /// Requests that were stopped before a byte of them was sent.
     pub not_sent: u64,
@@ -256,6 +265,9 @@ pub struct ActUse {
     pub what: String,
     /// By whom.
     pub by: String,
+    /// What it was done to, where that is not said.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subject: String,
     /// The version that it made or ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
@@ -272,8 +284,17 @@ impl Executor {
         id: &IncidentId,
     ) -> Result<ExposureReport, Problem> {
         let incident = self.store.incident(id).ok_or_else(Problem::not_found)?;
-        let (reader, mut gatherer) = (self.ledger.reader(), Gatherer::new(incident.subject.clone()));
-        let (view, made) = (views::view(&incident), UnixMillis::now());
+        self.report_of(&incident, views::view(&incident)).await
+    }
+
+    /// The report, with the incident as whoever asks is shown it.
+    pub(super) async fn report_of(
+        &self,
+        incident: &IncidentRecord,
+        view: IncidentView,
+    ) -> Result<ExposureReport, Problem> {
+        let (subject, labels) = (incident.subject.clone(), self.labels_of(&incident.subject));
+        let (reader, mut gatherer, made) = (self.ledger.reader(), Gatherer::new(subject, labels), UnixMillis::now());
         let gathered = tokio::task::spawn_blocking(move || {
             let records = reader.visit(&mut gatherer)?;
             std::io::Result::Ok(gatherer.end(view, made, records))

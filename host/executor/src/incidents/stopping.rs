@@ -7,21 +7,25 @@ use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialState;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
+use keybearer_gate::IncidentStep;
 use keybearer_gate::IncidentSubject;
 use keybearer_gate::PrincipalLabel;
-use keybearer_gate::RunEnd;
 use keybearer_gate::RunRecord;
 use keybearer_gate::TenantState;
+use keybearer_gate::TokenRecord;
 use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
 
 use crate::Executor;
+use crate::Revoked;
 use crate::act;
+use crate::revocation::label_of;
 
 /// What was stopped so far, and what went wrong first.
 #[derive(Default)]
@@ -36,10 +40,35 @@ impl Tally {
             self.fault.get_or_insert(problem);
         }
     }
+
+    /// Counts what a revocation came to. What is not there any more was stopped before.
+    fn revoked(&mut self, done: Result<Revoked, Problem>) {
+        match done {
+            Ok(revoked) => {
+                self.counts.calls_cancelled += revoked.calls_cancelled;
+                self.counts.dispatches_cancelled += revoked.dispatches_cancelled;
+                self.counts.runs_ended += revoked.runs_ended;
+                self.counts.connections_closed += revoked.connections_closed;
+                self.counts.caches_flushed += revoked.caches_flushed;
+                self.counts.minted_revoked += revoked.minted_revoked;
+            }
+            Err(problem) if problem.code == Code::NotFound => {}
+            Err(problem) => self.take(Err(problem)),
+        }
+    }
 }
 
+/// What is done, in order.
+const STEPS: [IncidentStep; 5] = [
+    IncidentStep::Opened,
+    IncidentStep::Revoked,
+    IncidentStep::RunsEnded,
+    IncidentStep::Flushed,
+    IncidentStep::Quarantined,
+];
+
 impl Executor {
-    /// Carries an incident out. Whoever does it again finds less to stop.
+    /// Carries an incident out, behind a step that is done. Whoever does it again finds less to stop.
     ///
     /// # Errors
     /// The first fault; every step was tried.
@@ -47,42 +76,26 @@ impl Executor {
         self: &Arc<Self>,
         incident: &IncidentRecord,
         by: &PrincipalLabel,
+        done: IncidentStep,
     ) -> Result<Arc<IncidentRecord>, Problem> {
         let mut tally = Tally::default();
-        // Nothing new begins: the quarantine is in the store. What runs of it is told at once, whatever else takes time.
-        if let IncidentSubject::Tenant { tenant } = &incident.subject {
-            let (store, subject) = (Arc::clone(&self.store), tenant.clone());
-            let suspended = crate::blocking(move || store.set_tenant_state(&subject, TenantState::Suspended)).await;
-            tally.take(suspended.map(drop));
-        }
-        let told = self.holders.stop_calls(|held| {
-            incident.quarantine.iter().any(|meant| meant.covers(&held.facts.tenant, &held.facts.tool))
-        });
-        let opened = self.incident_act(incident, by, ActKind::IncidentOpened, incident.id.as_str());
-        let note = format!("about {} {}", kind(&incident.subject), incident.subject.name());
-        tally.take(self.record_revoked(Act { note, ..opened }).await);
-        self.holders.gone(&told).await;
-        tally.counts.calls_cancelled += told.calls;
-        tally.counts.dispatches_cancelled += told.requests;
-        self.revoke_subject(incident, by, &mut tally).await;
-        self.end_runs_of_incident(incident, by, &mut tally).await;
-        self.flush(incident, &mut tally);
-        for quarantine in &incident.quarantine {
-            let meant = [
-                quarantine.package.as_ref().map(ToString::to_string),
-                quarantine.tool.as_ref().map(ToString::to_string),
-            ];
-            let name = meant.into_iter().flatten().collect::<Vec<_>>().join(".");
-            let name = if name.is_empty() { "every tool".to_owned() } else { name };
-            let quarantined = self.incident_act(incident, by, ActKind::Quarantined, &name);
-            tally.take(self.record_revoked(Act { note: incident.id.to_string(), ..quarantined }).await);
+        for step in STEPS.into_iter().filter(|step| *step > done) {
+            self.take_step(step, incident, by, &mut tally).await;
+            // A start carries on behind the last step that went well, and takes those behind it again.
+            if tally.fault.is_none() {
+                let counts = std::mem::take(&mut tally.counts);
+                let reached = self.change_incident(&incident.id, move |record| {
+                    record.counts = added(record.counts, counts);
+                    record.reached = record.reached.max(step);
+                });
+                tally.take(reached.await.map(drop));
+            }
         }
         if let Some(problem) = tally.fault {
             return Err(problem);
         }
-        let (counts, notice, at) = (tally.counts, self.notice_state(), UnixMillis::now());
+        let (notice, at) = (self.notice_state(), UnixMillis::now());
         let contained = self.change_incident(&incident.id, move |record| {
-            record.counts = added(record.counts, counts);
             // Once more is no news.
             if record.contained.is_none() {
                 (record.contained, record.notice) = (Some(at), notice);
@@ -95,11 +108,52 @@ impl Executor {
         Ok(contained)
     }
 
+    async fn take_step(&self, step: IncidentStep, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
+        match step {
+            IncidentStep::Stored => {}
+            IncidentStep::Opened => self.stop_quarantined(incident, by, tally).await,
+            IncidentStep::Revoked => self.revoke_subject(incident, by, tally).await,
+            IncidentStep::RunsEnded => self.end_runs_of_incident(incident, by, tally).await,
+            IncidentStep::Flushed => self.flush(incident, tally),
+            IncidentStep::Quarantined => self.record_quarantine(incident, by, tally).await,
+        }
+    }
+
+    /// Nothing new begins: the quarantine is in the store. What runs of it is told at once, whatever else takes time.
+    async fn stop_quarantined(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
+        if let IncidentSubject::Tenant { tenant } = &incident.subject {
+            let (store, subject) = (Arc::clone(&self.store), tenant.clone());
+            let suspended = crate::blocking(move || store.set_tenant_state(&subject, TenantState::Suspended)).await;
+            tally.take(suspended.map(drop));
+        }
+        let told = self.holders.stop_calls(|held| {
+            incident.quarantine.iter().any(|meant| meant.covers(&held.facts.tenant, &held.facts.tool))
+        });
+        let opened = self.incident_act(incident, by, ActKind::IncidentOpened, incident.id.as_str());
+        let note = format!("about {} {}", incident.subject.kind(), incident.subject.name());
+        tally.take(self.record_revoked(Act { note, ..opened }).await);
+        self.holders.gone(&told).await;
+        tally.counts.calls_cancelled += told.calls;
+        tally.counts.dispatches_cancelled += told.requests;
+    }
+
+    async fn record_quarantine(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
+        for quarantine in &incident.quarantine {
+            let meant = [
+                quarantine.package.as_ref().map(ToString::to_string),
+                quarantine.tool.as_ref().map(ToString::to_string),
+            ];
+            let name = meant.into_iter().flatten().collect::<Vec<_>>().join(".");
+            let name = if name.is_empty() { keybearer_ledger::EVERY_TOOL.to_owned() } else { name };
+            let quarantined = self.incident_act(incident, by, ActKind::Quarantined, &name);
+            tally.take(self.record_revoked(Act { note: incident.id.to_string(), ..quarantined }).await);
+        }
+    }
+
     async fn revoke_subject(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
         match &incident.subject {
             IncidentSubject::Credential { tenant, credential } => {
-                let revoked = self.revoke_for_incident(tenant, credential, by, &mut tally.counts).await;
-                tally.take(revoked);
+                self.revoke_for_incident(tenant, credential, by, tally).await;
             }
             IncidentSubject::Tenant { tenant } => {
                 tally.take(
@@ -118,39 +172,53 @@ impl Executor {
                     }
                 }
                 for credential in self.store.credentials(tenant) {
-                    let revoked = self.revoke_for_incident(tenant, &credential.id, by, &mut tally.counts).await;
-                    tally.take(revoked);
+                    self.revoke_for_incident(tenant, &credential.id, by, tally).await;
                 }
             }
-            // Its right to run is what is taken: no byte of a credential was ever a tool's to know.
-            IncidentSubject::Package { .. } | IncidentSubject::Tool { .. } => {}
+            IncidentSubject::Grant { tenant, grant, .. } => {
+                let taken = self.take_grant_of(tenant, grant, by).await;
+                tally.counts.grants_taken += u64::from(taken.is_ok());
+                tally.revoked(taken);
+            }
+            IncidentSubject::Token { tenant, token } => {
+                let is_news = |known: &Arc<TokenRecord>| known.id == *token && known.revoked.is_none();
+                tally.counts.tokens_revoked += u64::from(self.store.tokens(tenant).iter().any(is_news));
+                tally.revoked(self.revoke_token_of(tenant, token, by).await);
+            }
+            IncidentSubject::Principal { tenant, principal } => {
+                let is_news = |known: &&Arc<TokenRecord>| known.label == *principal && known.revoked.is_none();
+                tally.counts.tokens_revoked += self.store.tokens(tenant).iter().filter(is_news).count() as u64;
+                tally.revoked(self.revoke_principal_of(tenant, principal, by).await);
+            }
+            // Its right to run is what is taken: no byte of a credential was ever a tool's to know. A run ends in the
+            // next step.
+            IncidentSubject::Package { .. }
+            | IncidentSubject::Tool { .. }
+            | IncidentSubject::OwnTool { .. }
+            | IncidentSubject::Run { .. } => {}
         }
     }
 
-    async fn revoke_for_incident(
-        &self,
-        tenant: &TenantId,
-        id: &CredentialId,
-        by: &PrincipalLabel,
-        counts: &mut IncidentCounts,
-    ) -> Result<(), Problem> {
-        let record = self.store.credential(tenant, id).ok_or_else(Problem::not_found)?;
-        counts.credentials_revoked += u64::from(record.state != CredentialState::Revoked);
-        let revoked = self.revoke_record(&record, by).await?;
-        counts.dispatches_cancelled += revoked.dispatches_cancelled;
-        counts.connections_closed += revoked.connections_closed;
-        counts.caches_flushed += revoked.caches_flushed;
-        counts.minted_revoked += revoked.minted_revoked;
-        Ok(())
+    async fn revoke_for_incident(&self, tenant: &TenantId, id: &CredentialId, by: &PrincipalLabel, tally: &mut Tally) {
+        let Some(record) = self.store.credential(tenant, id) else {
+            return tally.take(Err(Problem::not_found()));
+        };
+        tally.counts.credentials_revoked += u64::from(record.state != CredentialState::Revoked);
+        tally.revoked(self.revoke_record(&record, by).await);
     }
 
     /// Ends the runs that could go on using what the incident is about.
     async fn end_runs_of_incident(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
         for run in self.store.open_runs().iter().filter(|run| self.is_meant(&incident.subject, run)) {
-            match self.terminate_run(&run.tenant, &run.id, RunEnd::Revoked, by).await {
-                Ok(over) => tally.counts.runs_ended += over.runs,
-                // With the run that it was within, a moment ago.
-                Err(problem) if problem.code == Code::NotFound => {}
+            match self.end_one(&run.tenant, &run.id, by).await {
+                Ok(over) => {
+                    tally.counts.runs_ended += over.runs;
+                    tally.counts.minted_revoked += over.minted;
+                    // Those of any other subject were counted when they were told.
+                    if matches!(incident.subject, IncidentSubject::Run { .. }) {
+                        tally.counts.calls_cancelled += over.calls;
+                    }
+                }
                 Err(problem) => tally.take(Err(problem)),
             }
         }
@@ -173,13 +241,44 @@ impl Executor {
             IncidentSubject::Tool { tool } => {
                 run.allows(tool) && seals(self.store.grants(&run.tenant), &|grant| grant.package == tool.package)
             }
+            IncidentSubject::OwnTool { tenant, tool } => {
+                run.tenant == *tenant
+                    && run.allows(tool)
+                    && seals(self.store.grants(tenant), &|grant| grant.package == tool.package)
+            }
+            IncidentSubject::Grant { tenant, grant, .. } => run.tenant == *tenant && run.seals(grant),
+            IncidentSubject::Run { tenant, run: meant } => run.tenant == *tenant && run.id == *meant,
+            IncidentSubject::Token { tenant, .. } | IncidentSubject::Principal { tenant, .. } => {
+                run.tenant == *tenant && self.labels_of(subject).iter().any(|label| run.principal.as_str() == label)
+            }
+        }
+    }
+
+    /// How records name whoever a token's or a principal's incident is about.
+    pub(super) fn labels_of(&self, subject: &IncidentSubject) -> Vec<String> {
+        match subject {
+            IncidentSubject::Token { token, .. } => vec![label_of(token)],
+            IncidentSubject::Principal { tenant, principal } => {
+                let tokens = self.store.tokens(tenant);
+                let issued = tokens.iter().filter(|token| token.label == *principal);
+                issued.map(|token| label_of(&token.id)).chain([principal.clone()]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 
     /// Drops what is kept: connections, and packages that are held ready.
     fn flush(&self, incident: &IncidentRecord, tally: &mut Tally) {
         let package = match &incident.subject {
-            IncidentSubject::Credential { .. } => return,
+            IncidentSubject::Credential { .. }
+            | IncidentSubject::Run { .. }
+            | IncidentSubject::Token { .. }
+            | IncidentSubject::Principal { .. } => return,
+            IncidentSubject::Grant { tenant, package, .. }
+            | IncidentSubject::OwnTool { tenant, tool: ToolRef { package, .. } } => {
+                tally.counts.connections_closed += self.close_of_package_for(tenant, package);
+                return;
+            }
             IncidentSubject::Tenant { tenant } => {
                 tally.counts.connections_closed += self.egress.close_all_connections(tenant);
                 return;
@@ -194,19 +293,11 @@ impl Executor {
     }
 }
 
-fn kind(subject: &IncidentSubject) -> &'static str {
-    match subject {
-        IncidentSubject::Credential { .. } => "credential",
-        IncidentSubject::Tenant { .. } => "tenant",
-        IncidentSubject::Package { .. } => "package",
-        IncidentSubject::Tool { .. } => "tool",
-    }
-}
-
 fn added(a: IncidentCounts, b: IncidentCounts) -> IncidentCounts {
     IncidentCounts {
         credentials_revoked: a.credentials_revoked + b.credentials_revoked,
         tokens_revoked: a.tokens_revoked + b.tokens_revoked,
+        grants_taken: a.grants_taken + b.grants_taken,
         calls_cancelled: a.calls_cancelled + b.calls_cancelled,
         dispatches_cancelled: a.dispatches_cancelled + b.dispatches_cancelled,
         runs_ended: a.runs_ended + b.runs_ended,

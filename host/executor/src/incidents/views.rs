@@ -1,8 +1,12 @@
 //! What is asked and shown of incidents: plain data for the API, the command line and notices.
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::GrantId;
 use keybearer_contract::IncidentId;
+use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::TokenId;
+use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
@@ -35,6 +39,38 @@ pub struct NewIncident {
     pub note: String,
 }
 
+/// An incident about a thing of the tenant's own, to be opened: one of these.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOwnIncident {
+    /// A credential: it is revoked for good, and the packages that it was granted to are quarantined for the tenant.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub credential: Option<CredentialId>,
+    /// A grant: it is taken for good, and its package is quarantined for the tenant.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub grant: Option<GrantId>,
+    /// A run: it ends, with those within it.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub run: Option<RunId>,
+    /// An API token: it is revoked for good, and the runs that it opened end.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub token: Option<TokenId>,
+    /// A principal by its label: it is refused until it is restored, its tokens are revoked for good, its runs end.
+    #[serde(default)]
+    pub principal: Option<String>,
+    /// A tool that the tenant has a grant for, `package.tool`: its grants are good for nothing while it is open.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub tool: Option<ToolRef>,
+    /// What is known by now, 500 bytes at most.
+    #[serde(default)]
+    pub note: String,
+}
+
 /// How an incident is closed.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -62,6 +98,9 @@ pub struct IncidentView {
     pub opened: UnixMillis,
     /// Who opened it.
     pub by: String,
+    /// Whether it is the tenant's own to close; otherwise it is the operator's.
+    #[serde(default)]
+    pub own: bool,
     /// When everything was stopped; absent if that is going on, or was cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
@@ -87,6 +126,12 @@ pub struct IncidentView {
     pub closed: Option<UnixMillis>,
 }
 
+/// As its tenant is shown it: what the operator wrote is the operator's.
+pub(super) fn own_view(incident: &IncidentRecord) -> IncidentView {
+    let view = view(incident);
+    if incident.own { view } else { IncidentView { note: String::new(), root_cause: None, ..view } }
+}
+
 /// As it is shown.
 pub(super) fn view(incident: &IncidentRecord) -> IncidentView {
     let (root_cause, closed_by, closed) = match &incident.state {
@@ -100,6 +145,7 @@ pub(super) fn view(incident: &IncidentRecord) -> IncidentView {
         note: incident.note.clone(),
         opened: incident.opened,
         by: incident.by.to_string(),
+        own: incident.own,
         contained: incident.contained,
         quarantine: incident.quarantine.clone(),
         counts: incident.counts,

@@ -4,6 +4,7 @@ use keybearer_contract::Binding;
 use keybearer_contract::Method;
 use keybearer_contract::PathPattern;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Onboarding;
 use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -51,6 +52,10 @@ pub enum FindingKind {
     LongRefreshToken,
     /// The same value is stored elsewhere.
     SharedValue,
+    /// It never ends.
+    NoExpiry,
+    /// Nobody said why it is there.
+    Unexplained,
 }
 
 /// One thing that should be looked at.
@@ -83,10 +88,26 @@ impl Finding {
     }
 }
 
-/// An API token, a hook, somebody whom another vouches for.
+/// An API token or a hook: of our own making, so that somebody can say who answers for it and why it is there.
+pub(crate) fn of_ours(identity: Identity, said: &Onboarding, used: Option<&Use>, now: UnixMillis) -> Identity {
+    let mut identity = of_plain(identity, used, now);
+    // Rows from before this was asked go by their label.
+    if !said.owner.is_empty() {
+        identity.owner.clone_from(&said.owner);
+    }
+    identity.justification.clone_from(&said.justification);
+    if said.justification.is_empty() {
+        let detail = "nobody said why it is there: make another one with a justification, and revoke this one";
+        identity.findings.push(Finding::new(FindingKind::Unexplained, detail));
+    }
+    identity
+}
+
+/// Somebody whom another vouches for, and what all have in common.
 pub(crate) fn of_plain(mut identity: Identity, used: Option<&Use>, now: UnixMillis) -> Identity {
     identity.last_use = used.map(|used| used.last);
     identity.created = identity.created.or(used.map(|used| used.first));
+    identity.age_days = identity.created.map(|made| now.0.saturating_sub(made.0) / DAY_MS);
     identity.findings.extend(unused(&identity, now));
     identity.findings.extend(unrotated(&identity, now));
     identity
@@ -103,6 +124,10 @@ pub(crate) fn of_credential(identity: Identity, facts: &OfCredential, used: Opti
     if identity.expires.is_some_and(|end| end <= now) {
         let detail = "its time is over: revoke it, or renew it with `keybearer credential change`";
         identity.findings.push(Finding::new(FindingKind::Expired, detail));
+    }
+    if identity.expires.is_none() {
+        let detail = "it never ends: say when with `keybearer credential change --expires-ms`";
+        identity.findings.push(Finding::new(FindingKind::NoExpiry, detail));
     }
     let observed = used.is_some_and(|used| is_older(used.first, OBSERVED_MS, now));
     if let Some(narrower) = identity.used_binding.as_ref().filter(|_| observed)

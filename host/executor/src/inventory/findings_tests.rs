@@ -28,7 +28,13 @@ fn used_at(first: UnixMillis, path: &str) -> Use {
 }
 
 fn identity(made: UnixMillis, rotated: UnixMillis) -> Identity {
-    Identity { created: Some(made), last_rotation: Some(rotated), ..plain(IdentityKind::Credential, "cred", "n") }
+    let expires = Some(UnixMillis(NOW.0 + DAY_MS));
+    Identity {
+        created: Some(made),
+        expires,
+        last_rotation: Some(rotated),
+        ..plain(IdentityKind::Credential, "cred", "n")
+    }
 }
 
 fn facts(allowed: &str) -> OfCredential {
@@ -92,4 +98,16 @@ fn long_lives_and_what_is_overdue_are_found() {
     let until = |days| UnixMillis(NOW.0 + days * DAY_MS);
     assert_eq!(look(with(future, until(29)), &refresh, &fresh), []);
     assert_eq!(look(with(future, until(30)), &refresh, &fresh), [FindingKind::LongRefreshToken]);
+}
+
+#[test]
+fn what_nobody_explained_or_never_ends_is_found_and_rows_from_before_go_by_their_label() {
+    let said = Onboarding { owner: "ops".to_owned(), justification: "backups".to_owned() };
+    let told = of_ours(identity(ago(3), ago(3)), &said, None, NOW);
+    assert_eq!((found(&told), told.owner.as_str(), told.age_days), (vec![], "ops", Some(3)));
+    let before = of_ours(identity(ago(3), ago(3)), &Onboarding::default(), None, NOW);
+    assert_eq!((found(&before), before.owner.as_str()), (vec![FindingKind::Unexplained], "n"));
+    let endless = Identity { expires: None, ..identity(ago(3), ago(3)) };
+    let endless = of_credential(endless, &facts("[]"), None, NOW);
+    assert_eq!(found(&endless), [FindingKind::NoExpiry]);
 }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keybearer_contract::Code;
@@ -10,6 +12,7 @@ use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::RunEnd;
 use keybearer_gate::RunRecord;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -30,6 +33,8 @@ struct Live {
     deadline: Instant,
     wall_deadline: UnixMillis,
     over: CancellationToken,
+    /// Set before its calls are told to end, where it is revoked.
+    revoked: Arc<AtomicBool>,
     calls: TaskTracker,
 }
 
@@ -40,6 +45,7 @@ pub(crate) struct Stopping(Vec<Arc<Live>>);
 /// A call's place in its run, or outside of one. A run is over when every one of its calls has let go of this.
 pub(crate) struct Within {
     over: CancellationToken,
+    revoked: Arc<AtomicBool>,
     server: CancellationToken,
     run: Option<RunId>,
     deadline: Option<Instant>,
@@ -64,6 +70,7 @@ impl LiveRuns {
             deadline: parent.map_or(deadline, |parent| parent.deadline.min(deadline)),
             wall_deadline: run.deadline,
             over: self.cut_off.child_token(),
+            revoked: Arc::default(),
             calls: TaskTracker::new(),
         };
         runs.insert(run.id.clone(), Arc::new(live));
@@ -82,17 +89,22 @@ impl LiveRuns {
     /// Counts a call in.
     ///
     /// # Errors
-    /// [`Code::Cancelled`] if the run ended since its token was looked at.
+    /// [`Code::Cancelled`] if the run ended since its token was looked at, [`Code::Revoked`] if it was revoked.
     pub(crate) fn enter(&self, run: Option<&Arc<RunRecord>>) -> Result<Within, Problem> {
         let server = self.cut_off.clone();
         let Some(run) = run else {
-            return Ok(Within { over: server.clone(), server, run: None, deadline: None, _counted: None });
+            let revoked = Arc::default();
+            return Ok(Within { over: server.clone(), revoked, server, run: None, deadline: None, _counted: None });
         };
         // Counted under the lock: a run that is told to end knows of every call that it has to wait for.
         let runs = self.runs.lock();
-        let live = runs.get(&run.id).filter(|live| live.goes_on()).ok_or_else(run_is_over)?;
+        let live = runs.get(&run.id).ok_or_else(|| run_is_over(false))?;
+        if !live.goes_on() {
+            return Err(run_is_over(live.revoked.load(Ordering::Acquire)));
+        }
         Ok(Within {
             over: live.over.clone(),
+            revoked: Arc::clone(&live.revoked),
             server,
             run: Some(run.id.clone()),
             deadline: Some(live.deadline),
@@ -100,11 +112,14 @@ impl LiveRuns {
         })
     }
 
-    /// Tells these runs to end: none of them takes another call.
-    pub(crate) fn stop<'run>(&self, ids: impl IntoIterator<Item = &'run RunId>) -> Stopping {
+    /// Tells these runs to end, and why: none of them takes another call.
+    pub(crate) fn stop<'run>(&self, ids: impl IntoIterator<Item = &'run RunId>, how: RunEnd) -> Stopping {
         let runs = self.runs.lock();
         let told: Vec<_> = ids.into_iter().filter_map(|id| runs.get(id)).map(Arc::clone).collect();
         for live in &told {
+            if how == RunEnd::Revoked && !live.over.is_cancelled() {
+                live.revoked.store(true, Ordering::Release);
+            }
             live.over.cancel();
             live.calls.close();
         }
@@ -176,24 +191,34 @@ impl Within {
 
     /// What a caller is told whose call was cut off.
     pub(crate) fn cut_off(&self) -> Problem {
+        if self.is_revoked() {
+            return crate::revocation::call_revoked();
+        }
         let why = if self.server.is_cancelled() { "the server went down" } else { "its run ended" };
         Problem::new(Code::Cancelled, format!("{why}: find out whether it acted"))
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Acquire)
     }
 
     /// Waits for something, but not beyond the run.
     ///
     /// # Errors
-    /// [`Code::Cancelled`].
+    /// [`Code::Cancelled`]; [`Code::Revoked`].
     pub(crate) async fn unless_over<T>(&self, wait: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         tokio::select! {
             biased;
-            () = self.over() => Err(run_is_over()),
+            () = self.over() => Err(run_is_over(self.is_revoked())),
             done = wait => done,
         }
     }
 }
 
-fn run_is_over() -> Problem {
+fn run_is_over(is_revoked: bool) -> Problem {
+    if is_revoked {
+        return Problem::new(Code::Revoked, "its run was revoked, and nothing was done");
+    }
     Problem::new(Code::Cancelled, "its run has ended, and nothing was done: open another one")
 }
 
@@ -260,13 +285,34 @@ mod tests {
         let within = runs.enter(Some(&Arc::new(child.clone()))).expect("it goes on");
         let far = Instant::now() + Duration::from_secs(60);
         assert!(within.bounded(far) <= Instant::now() + Duration::from_millis(30), "its parent's deadline");
-        let stopping = runs.stop([&parent.id, &child.id]);
+        let stopping = runs.stop([&parent.id, &child.id], RunEnd::Finished);
         assert_eq!(stopping.calls(), 1);
         within.over().await;
         assert!(!stopping.ended(Duration::from_millis(10)).await, "the call has not let go yet");
         drop(within);
         assert!(stopping.ended(Duration::from_secs(10)).await);
         assert!(runs.enter(Some(&Arc::new(child))).is_err(), "and none comes after it");
+    }
+
+    #[tokio::test]
+    async fn r05_a_call_of_a_run_that_was_revoked_hears_so_and_one_of_a_run_that_ended_hears_that() {
+        // If this failed, an agent that was thrown out would open another run and try again.
+        for (how, again, code) in [
+            (RunEnd::Revoked, RunEnd::Expired, Code::Revoked),
+            (RunEnd::Finished, RunEnd::Revoked, Code::Cancelled),
+            (RunEnd::Aborted, RunEnd::Revoked, Code::Cancelled),
+        ] {
+            let runs = LiveRuns::new(CancellationToken::new());
+            let run = Arc::new(opened(0, 600_000));
+            runs.begin(&run);
+            let within = runs.enter(Some(&run)).expect("it goes on");
+            drop(runs.stop([&run.id], how));
+            drop(runs.stop([&run.id], again));
+            assert_eq!(within.cut_off().code, code, "what it ended by first: {how:?}");
+            let waited = within.unless_over(std::future::pending::<Result<(), Problem>>()).await;
+            assert_eq!(waited.err().map(|problem| problem.code), Some(code));
+            assert_eq!(runs.enter(Some(&run)).err().map(|problem| problem.code), Some(code), "the next one");
+        }
     }
 
     #[tokio::test]

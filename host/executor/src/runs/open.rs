@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use keybearer_contract::AgentName;
 use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_contract::RunId;
+use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
@@ -38,7 +40,7 @@ impl Executor {
     /// Opens a run; with a run's token, one within that run. The text is its token, given this once.
     ///
     /// # Errors
-    /// [`Code::Forbidden`] for tools that the opener may not call; [`Code::CredentialUnusable`] as a call;
+    /// [`Code::Revoked`] for an agent that is; [`Code::Forbidden`] for tools that the opener may not call; [`Code::CredentialUnusable`] as a call;
     /// [`Code::RateLimited`] or [`Code::Conflict`] at the limits of runs.
     pub async fn open_run(
         &self,
@@ -47,6 +49,7 @@ impl Executor {
     ) -> Result<(RunView, Zeroizing<String>), Problem> {
         context.require(Scope::Call)?;
         let _running = self.running()?;
+        self.check_agent(context.tenant(), &new.agent)?;
         let tools = tools_within(context, new.tools)?;
         let parents: Vec<RunId> =
             context.run().map(|run| run.parents.iter().chain([&run.id]).cloned().collect()).unwrap_or_default();
@@ -79,6 +82,23 @@ impl Executor {
         Ok((self.run_view(&record), token.text))
     }
 
+    /// Refuses a run that was stored while its agent or its opener was revoked.
+    fn check_opener(&self, record: &RunRecord) -> Result<(), Problem> {
+        self.check_agent(&record.tenant, &record.agent)?;
+        if self.is_principal_good(&record.tenant, record.principal.as_str()) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::Revoked, "who opened it was revoked: nothing was done"))
+    }
+
+    /// Refuses an agent whose name is revoked.
+    fn check_agent(&self, tenant: &TenantId, agent: &AgentName) -> Result<(), Problem> {
+        if self.store.is_agent_revoked(tenant, agent) {
+            return Err(Problem::new(Code::Revoked, "agents of this name were revoked: nothing was done"));
+        }
+        Ok(())
+    }
+
     /// Says which limit is reached. The store has the last word, where it sees runs that begin at once.
     fn check_room(&self, context: &TenantContext) -> Result<(), Problem> {
         let bounds = self.run_limits.bounds;
@@ -103,7 +123,11 @@ impl Executor {
             self.live.remove(&record.id);
             return Err(problem);
         }
-        let recorded = self.run_act(&RunFacts::of(record, by.clone()), RunEvent::Opened).await;
+        // Stored before it is looked at again: a revocation finds the run, or the run finds it.
+        let recorded = match self.check_opener(record) {
+            Ok(()) => self.run_act(&RunFacts::of(record, by.clone()), RunEvent::Opened).await,
+            refused => refused,
+        };
         if recorded.is_err() {
             // Nobody has its token. Should this fail as well, it ends by itself.
             drop(self.terminate_run(&record.tenant, &record.id, RunEnd::Aborted, by).await);

@@ -61,6 +61,11 @@ pub(crate) async fn shared_values(app: Arc<App>, operator: OperatorContext, _inp
     Reply::items(&app.executor.shared_values(&operator))
 }
 
+/// GET /v1/audit
+pub(crate) async fn audit(app: Arc<App>, operator: OperatorContext, _input: Input) -> Result<Reply, Problem> {
+    Reply::ok(&app.executor.audit(&operator).await?)
+}
+
 /// POST /v1/master-key/rotate
 pub(crate) async fn rotate_master_key(
     app: Arc<App>,

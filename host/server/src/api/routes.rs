@@ -196,6 +196,10 @@ routes! {
         tenant!(tokens::revoke_principal), TOKENS, &[], one::<tokens::PrincipalBody>() => 200 one::<executor::Revoked>();
     POST "/v1/principals/restore" restore_principal "Lets a principal in again that was revoked by its label; revoked tokens stay so.",
         tenant!(tokens::restore_principal), TOKENS, &[], one::<tokens::PrincipalBody>() => 204 NO_BODY;
+    POST "/v1/agents/revoke" revoke_agent "Revokes agents by the name that they open runs as: their runs end, with those within them, and none is opened. Answers when their calls are stopped.",
+        tenant!(runs::revoke_agent), RUNS, &[], one::<runs::AgentBody>() => 200 one::<executor::Revoked>();
+    POST "/v1/agents/restore" restore_agent "Lets agents of a name open runs again that was revoked; ended runs stay so.",
+        tenant!(runs::restore_agent), RUNS, &[], one::<runs::AgentBody>() => 204 NO_BODY;
     POST "/v1/hooks" make_hook "Makes a hook: where a source outside says that something changed. Its secret is shown this once.",
         tenant!(hooks::make), CREDENTIALS, &[], one::<executor::NewHook>() => 201 one::<hooks::MadeBody>();
     GET "/v1/hooks" list_hooks "Lists the tenant's hooks, without their secrets.",
@@ -216,6 +220,16 @@ routes! {
         tenant!(inventory::of_tenant), AUDIT, &[], NO_BODY => 200 many::<executor::Identity>();
     GET "/v1/inventory/all" inventory_of_all "Lists the identities of every tenant, with those that the configuration lets in and values that are stored more than once.",
         operator!(inventory::of_all), None, &[], NO_BODY => 200 many::<executor::Identity>();
+    POST "/v1/own/incidents" open_own_incident "Opens an incident about a credential, grant, run, token, principal or tool of the tenant's own: revokes, ends runs, flushes, quarantines for the tenant, tells. Asks for the scope of what is revoked as well. Answers when everything is stopped.",
+        tenant!(incidents::open_own), AUDIT, &[], one::<executor::NewOwnIncident>() => 201 one::<executor::IncidentView>();
+    GET "/v1/own/incidents" list_own_incidents "Lists the incidents about what is the tenant's, newest first.",
+        tenant!(incidents::list_own), AUDIT, &[], NO_BODY => 200 many::<executor::IncidentView>();
+    GET "/v1/own/incidents/{id}" get_own_incident "Shows one incident about what is the tenant's.",
+        tenant!(incidents::get_own), AUDIT, &[], NO_BODY => 200 one::<executor::IncidentView>();
+    GET "/v1/own/incidents/{id}/report" report_own_incident "Writes the exposure report of one incident from the tenant's part of the ledger: JSON, or a page where `accept` names text/html.",
+        tenant!(incidents::report_own), AUDIT, &[], NO_BODY => 200 Body::Page(Shape::of::<executor::ExposureReport>());
+    POST "/v1/own/incidents/{id}/close" close_own_incident "Closes an incident that the tenant opened, with its root cause: what it quarantined runs again, what it revoked stays so.",
+        tenant!(incidents::close_own), AUDIT, &[], one::<executor::CloseIncident>() => 200 one::<executor::IncidentView>();
     POST "/v1/tenants" create_tenant "Makes a tenant.",
         operator!(tenants::create), None, &[], one::<executor::NewTenant>() => 201 one::<executor::TenantView>();
     GET "/v1/tenants" list_tenants "Lists the tenants.",
@@ -260,6 +274,8 @@ routes! {
         operator!(notices::get_operators), None, &[], NO_BODY => 200 one::<executor::NoticesView>();
     DELETE "/v1/notify" remove_notify "The operator is told of nothing any more.",
         operator!(notices::remove_operators), None, &[], NO_BODY => 204 NO_BODY;
+    GET "/v1/audit" audit_ledger "Walks the whole ledger and lists every use of what had been ended: a version, grant, principal, tool, signer, run or tenant, or what was in quarantine.",
+        operator!(operator::audit), None, &[], NO_BODY => 200 one::<executor::AuditView>();
     POST "/v1/master-key/rotate" rotate_master_key "Makes a new master key and wraps every tenant's key anew.",
         operator!(operator::rotate_master_key), None, &[], NO_BODY => 204 NO_BODY;
     GET "/healthz" health "Says that the process answers.",

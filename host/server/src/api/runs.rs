@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use keybearer_contract::AgentName;
 use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_executor::NewRun;
@@ -12,6 +13,7 @@ use keybearer_gate::RunEnd;
 use keybearer_gate::Scope;
 use keybearer_gate::SignedCheckpoint;
 use keybearer_gate::TenantContext;
+use serde::Deserialize;
 use serde::Serialize;
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
@@ -48,6 +50,31 @@ pub(crate) struct CheckpointBody {
     checkpoint: RunCheckpoint,
     /// Says that it is whole, and whose: 64 hex digits.
     mac: String,
+}
+
+/// An agent, by the name that it opens runs as.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NamedAgent)]
+pub(crate) struct AgentBody {
+    /// The name.
+    #[schema(value_type = String)]
+    agent: AgentName,
+}
+
+/// POST /v1/agents/revoke
+pub(crate) async fn revoke_agent(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    context.require(Scope::Runs)?;
+    let body: AgentBody = input.json(&app.limits).await?;
+    Reply::ok(&app.executor.revoke_agent(&context, &body.agent).await?)
+}
+
+/// POST /v1/agents/restore
+pub(crate) async fn restore_agent(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    context.require(Scope::Runs)?;
+    let body: AgentBody = input.json(&app.limits).await?;
+    app.executor.restore_agent(&context, &body.agent).await?;
+    Ok(Reply::nothing())
 }
 
 /// POST /v1/runs

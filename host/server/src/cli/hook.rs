@@ -22,6 +22,12 @@ pub(crate) enum Hook {
         /// How often it promises to be heard of, in seconds; while it is silent, fetched values are short-lived
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         heartbeat: u32,
+        /// Who answers for it; default: whoever makes it
+        #[arg(long)]
+        owner: Option<String>,
+        /// Why it is there; without one the inventory asks for it
+        #[arg(long)]
+        justification: Option<String>,
         /// Write the secret into this new file, mode 0600, instead of printing it
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -35,14 +41,17 @@ pub(crate) enum Hook {
     },
 }
 
-const COLUMNS: &[&str] = &["id", "label", "heartbeat_s", "live"];
+const COLUMNS: &[&str] = &["id", "label", "owner", "heartbeat_s", "live"];
 
 impl Hook {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
         let client = global.tenant()?;
         match self {
-            Self::Make { label, heartbeat, out } => {
-                let mut answer = client.post("/v1/hooks", &json!({ "label": label, "heartbeat_s": heartbeat })).await?;
+            Self::Make { label, heartbeat, owner, justification, out } => {
+                let new = json!({
+                    "label": label, "heartbeat_s": heartbeat, "owner": owner, "justification": justification,
+                });
+                let mut answer = client.post("/v1/hooks", &new).await?;
                 let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
                 match out {
                     Some(path) => {

@@ -50,9 +50,71 @@ pub(crate) enum Incident {
         #[arg(long, value_name = "TEXT")]
         root_cause: String,
     },
+    /// A tenant's own, about what is the tenant's (tenant)
+    #[command(subcommand)]
+    Own(Own),
     /// Where the operator is told of incidents, by signed POST
     #[command(subcommand)]
     Notify(Notify),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Own {
+    /// Revoke, end runs, flush, quarantine for the tenant and tell: returns when everything is stopped
+    Open {
+        #[command(flatten)]
+        subject: OwnSubject,
+        /// What is known by now
+        #[arg(long, default_value = "")]
+        note: String,
+    },
+    /// List the incidents about what is the tenant's, newest first
+    List,
+    /// Show an incident
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Write the exposure report from the tenant's part of the ledger
+    Report {
+        /// Its id
+        id: String,
+        /// Write a page for people into this new file instead of printing JSON
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+    /// Close an incident that the tenant opened
+    Close {
+        /// Its id
+        id: String,
+        /// How it came about, in 20 characters or more
+        #[arg(long, value_name = "TEXT")]
+        root_cause: String,
+    },
+}
+
+/// What a tenant's own incident is about.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct OwnSubject {
+    /// A credential's id: revoked for good; its packages are quarantined for the tenant
+    #[arg(long, value_name = "ID")]
+    credential: Option<String>,
+    /// A grant's id: taken for good; its package is quarantined for the tenant
+    #[arg(long, value_name = "ID")]
+    grant: Option<String>,
+    /// A run's id: ends, with those within it
+    #[arg(long, value_name = "ID")]
+    run: Option<String>,
+    /// The id of an API token: revoked for good; the runs that it opened end
+    #[arg(long, value_name = "ID")]
+    api_token: Option<String>,
+    /// A principal's label: refused; its tokens are revoked for good, its runs end
+    #[arg(long, value_name = "LABEL")]
+    principal: Option<String>,
+    /// PACKAGE.TOOL: its grants are good for nothing until the incident is closed
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<String>,
 }
 
 /// What an incident is about.
@@ -88,8 +150,15 @@ pub(crate) enum Notify {
 
 const COLUMNS: &[&str] = &["id", "state", "about", "opened", "contained", "closed", "root_cause"];
 
+/// Where the operator's are, and where a tenant's own are.
+const ALL: &str = "/v1/incidents";
+const OWN: &str = "/v1/own/incidents";
+
 impl Incident {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
+        if let Self::Own(own) = self {
+            return own.run(&global.tenant()?, output).await;
+        }
         let client = global.operator()?;
         match self {
             Self::Open { subject, note } => {
@@ -99,39 +168,69 @@ impl Incident {
                 };
                 let new =
                     json!({ "credential": subject.credential, "tenant": tenant, "tool": subject.tool, "note": note });
-                output.show(&client.post("/v1/incidents", &new).await?, &[]);
+                output.show(&client.post(ALL, &new).await?, &[]);
+                Ok(())
             }
-            Self::List => {
-                let mut list = client.get("/v1/incidents").await?;
-                if !output.json {
-                    list["items"].as_array_mut().into_iter().flatten().for_each(name_subject);
-                }
-                output.show(&list, COLUMNS);
-            }
-            Self::Show { id } => {
-                output.show(&client.get(&format!("/v1/incidents/{}", target::segment(id)?)).await?, &[])
-            }
-            Self::Report { id, html } => report(&client, id, html.as_ref(), output).await?,
-            Self::Close { id, root_cause } => {
-                let path = format!("/v1/incidents/{}/close", target::segment(id)?);
-                output.show(&client.post(&path, &json!({ "root_cause": root_cause })).await?, &[]);
-            }
-            Self::Notify(notify) => notify.run(&client, output).await?,
+            Self::List => list(&client, ALL, output).await,
+            Self::Show { id } => show(&client, ALL, id, output).await,
+            Self::Report { id, html } => report(&client, ALL, id, html.as_ref(), output).await,
+            Self::Close { id, root_cause } => close(&client, ALL, id, root_cause, output).await,
+            Self::Own(own) => own.run(&client, output).await,
+            Self::Notify(notify) => notify.run(&client, output).await,
         }
-        Ok(())
     }
+}
+
+impl Own {
+    async fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::Open { subject, note } => {
+                let new = json!({
+                    "credential": subject.credential, "grant": subject.grant, "run": subject.run,
+                    "token": subject.api_token, "principal": subject.principal, "tool": subject.tool, "note": note,
+                });
+                output.show(&client.post(OWN, &new).await?, &[]);
+                Ok(())
+            }
+            Self::List => list(client, OWN, output).await,
+            Self::Show { id } => show(client, OWN, id, output).await,
+            Self::Report { id, html } => report(client, OWN, id, html.as_ref(), output).await,
+            Self::Close { id, root_cause } => close(client, OWN, id, root_cause, output).await,
+        }
+    }
+}
+
+async fn list(client: &Client, base: &str, output: &Output) -> anyhow::Result<()> {
+    let mut list = client.get(base).await?;
+    if !output.json {
+        list["items"].as_array_mut().into_iter().flatten().for_each(name_subject);
+    }
+    output.show(&list, COLUMNS);
+    Ok(())
+}
+
+async fn show(client: &Client, base: &str, id: &str, output: &Output) -> anyhow::Result<()> {
+    output.show(&client.get(&format!("{base}/{}", target::segment(id)?)).await?, &[]);
+    Ok(())
+}
+
+async fn close(client: &Client, base: &str, id: &str, root_cause: &str, output: &Output) -> anyhow::Result<()> {
+    let path = format!("{base}/{}/close", target::segment(id)?);
+    output.show(&client.post(&path, &json!({ "root_cause": root_cause })).await?, &[]);
+    Ok(())
 }
 
 /// One word for what it is about, for the table.
 fn name_subject(incident: &mut Value) {
     let subject = &incident["subject"];
-    let kind = subject["kind"].as_str().unwrap_or_default();
+    // A tool's of one tenant is an `own_tool`, and is a tool all the same.
+    let kind = subject["kind"].as_str().unwrap_or_default().trim_start_matches("own_");
     let about = format!("{kind} {}", subject[kind].as_str().unwrap_or_default());
     incident["about"] = about.into();
 }
 
-async fn report(client: &Client, id: &str, html: Option<&PathBuf>, output: &Output) -> anyhow::Result<()> {
-    let path = format!("/v1/incidents/{}/report", target::segment(id)?);
+async fn report(client: &Client, base: &str, id: &str, html: Option<&PathBuf>, output: &Output) -> anyhow::Result<()> {
+    let path = format!("{base}/{}/report", target::segment(id)?);
     let Some(file) = html else {
         // As JSON in any case: a table of it would be the page.
         output.line(&serde_json::to_string_pretty(&client.get(&path).await?)?);

@@ -17,9 +17,9 @@ pub(crate) struct Inventory {
     findings: bool,
 }
 
-const COLUMNS: &[&str] = &["kind", "name", "owner", "expires", "last_use", "last_rotation", "findings"];
+const COLUMNS: &[&str] = &["kind", "name", "owner", "age_days", "expires", "last_use", "last_rotation", "findings"];
 const COLUMNS_OF_ALL: &[&str] =
-    &["tenant", "kind", "name", "owner", "expires", "last_use", "last_rotation", "findings"];
+    &["tenant", "kind", "name", "owner", "age_days", "expires", "last_use", "last_rotation", "findings"];
 
 impl Inventory {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {

@@ -69,6 +69,16 @@ pub(crate) enum Run {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Revoke agents by their name: their runs end, and none is opened under it
+    RevokeAgent {
+        /// The name
+        agent: String,
+    },
+    /// Let agents of a name open runs again that was revoked
+    RestoreAgent {
+        /// The name
+        agent: String,
+    },
 }
 
 const COLUMNS: &[&str] = &["id", "agent", "state", "tools", "parents", "deadline", "running"];
@@ -118,6 +128,14 @@ impl Run {
             Self::Resume { checkpoint, out } => {
                 let opened = resume(&client, checkpoint).await?;
                 show_token(opened, out.as_deref(), output)?;
+            }
+            Self::RevokeAgent { agent } => {
+                output.show(&client.post("/v1/agents/revoke", &json!({ "agent": agent })).await?, &[]);
+            }
+            Self::RestoreAgent { agent } => {
+                let body = json!({ "agent": agent });
+                client.post("/v1/agents/restore", &body).await?;
+                output.say("agents of this name may open runs again", &body);
             }
         }
         Ok(())

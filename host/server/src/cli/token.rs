@@ -29,6 +29,12 @@ pub(crate) enum Token {
         /// How long it lives: 90m, 12h, 30d
         #[arg(long, default_value = "30d", value_parser = seconds)]
         life: u64,
+        /// Who answers for it; default: whoever issues it
+        #[arg(long)]
+        owner: Option<String>,
+        /// Why it is there; without one the inventory asks for it
+        #[arg(long)]
+        justification: Option<String>,
         /// As the operator, for this tenant
         #[arg(long, value_name = "TENANT")]
         tenant: Option<String>,
@@ -55,14 +61,17 @@ pub(crate) enum Token {
     },
 }
 
-const COLUMNS: &[&str] = &["id", "label", "scopes", "packages", "expires", "revoked"];
+const COLUMNS: &[&str] = &["id", "label", "owner", "scopes", "packages", "expires", "revoked"];
 
 impl Token {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
         match self {
-            Self::Issue { label, scope, package, life, tenant, out } => {
+            Self::Issue { label, scope, package, life, owner, justification, tenant, out } => {
                 let packages = (!package.is_empty()).then_some(package);
-                let new = json!({ "label": label, "scopes": scope, "packages": packages, "life_s": life });
+                let new = json!({
+                    "label": label, "scopes": scope, "packages": packages, "life_s": life, "owner": owner,
+                    "justification": justification,
+                });
                 let mut answer = match tenant {
                     Some(tenant) => {
                         let client = global.operator()?;
