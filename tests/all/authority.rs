@@ -108,11 +108,13 @@ rows! {
     POST "/v1/agents/restore" restore_agent RUNS, Nothing => 204 204;
     POST "/v1/credentials" store_credential CREDENTIALS, Nothing => 201 201;
     POST "/v1/credentials/authorize" authorize_credential CREDENTIALS, Nothing => 201 201;
+    POST "/v1/credentials/register" register_credential CREDENTIALS, Nothing => 422 422;
     GET "/v1/credentials" list_credentials CREDENTIALS, Nothing => 200 200;
     GET "/v1/credentials/{id}" get_credential CREDENTIALS, Credential => 200 404;
     POST "/v1/credentials/{id}/terms" change_terms CREDENTIALS, Credential => 200 404;
     POST "/v1/credentials/{id}/versions" rotate_credential CREDENTIALS, Credential => 201 404;
     POST "/v1/credentials/{id}/unwrap" unwrap_credential CREDENTIALS, Credential => 409 404;
+    POST "/v1/credentials/{id}/check" check_credential CREDENTIALS, Credential => 409 404;
     POST "/v1/credentials/{id}/rotate-at-source" rotate_at_source CREDENTIALS, Credential => 409 404;
     POST "/v1/credentials/{id}/rollback" rollback_credential CREDENTIALS, Credential => 201 404;
     DELETE "/v1/credentials/{id}/versions/{version}" destroy_version CREDENTIALS, Credential => 200 404;
@@ -387,6 +389,12 @@ impl Stage {
                 "name": "an account", "owner": "the matrix", "justification": "a row", "value": canary("client-"),
                 "kind": {"kind": "oauth_refresh_token", "token_url": "https://id.example/token", "client_id": "matrix"},
                 "authorize_url": "https://id.example/auth", "redirect_uri": "https://keys.example/v1/oauth/callback",
+            }),
+            // Its upstream wants a token of its own.
+            "register_credential" => json!({
+                "name": "a client", "owner": "the matrix", "justification": "a row",
+                "kind": {"kind": "oauth_client_credentials", "token_url": "https://httpbin.org/token"},
+                "registration_url": "https://httpbin.org/reg",
             }),
             "rotate_credential" => json!({"value": canary("next-"), "overlap_s": 60}),
             "revoke_principal" | "restore_principal" => json!({"principal": "jwt:https://id.example#nobody"}),

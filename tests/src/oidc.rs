@@ -2,6 +2,8 @@
 //! `xtask/peers/oidc`. A case makes clients of its own there, and sees what was issued to them; what the
 //! server does for all clients alike it cannot change.
 
+mod process;
+
 use std::net::SocketAddr;
 
 use anyhow::Context as _;
@@ -12,6 +14,7 @@ use crate::Answer;
 use crate::Authority;
 use crate::Peer;
 use crate::Secure;
+use crate::oidc::process::Process;
 use crate::peers;
 
 /// How many redirects an authorization takes at most.
@@ -22,6 +25,8 @@ pub struct Oidc {
     peer: Peer,
     secure: Secure,
     token: String,
+    /// None of the shared one.
+    process: Option<Process>,
 }
 
 impl Oidc {
@@ -40,7 +45,7 @@ impl Oidc {
         let peer = Peer::oidc()?;
         let secure = Secure::new(peer.address(), peer.authority(), None)?.named(Self::NAME);
         let token = std::fs::read_to_string(peers::folder()?.join("oidc.token"))?.trim().to_owned();
-        Ok(Self { peer, secure, token })
+        Ok(Self { peer, secure, token, process: None })
     }
 
     /// Where it listens.
@@ -121,6 +126,14 @@ impl Oidc {
     /// If it is refused.
     pub async fn events(&self, client: &str) -> anyhow::Result<Vec<Value>> {
         Ok(serde_json::from_value(self.order("events", &json!({"client_id": client})).await?)?)
+    }
+
+    /// What is registered of a client; an empty object of one that is not.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub async fn metadata(&self, client: &str) -> anyhow::Result<Value> {
+        self.order("metadata", &json!({"client_id": client})).await
     }
 
     async fn order(&self, what: &str, body: &Value) -> anyhow::Result<Value> {

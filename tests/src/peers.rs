@@ -50,6 +50,11 @@ impl Peer {
         Self::find("KEYBEARER_TEST_MOTO")
     }
 
+    /// One that a case started itself.
+    pub(crate) fn at(address: SocketAddr, authority: Authority) -> Self {
+        Self { address, authority }
+    }
+
     fn find(variable: &str) -> anyhow::Result<Self> {
         let address = told(variable)?.parse().with_context(|| format!("{variable} is no address"))?;
         Ok(Self { address, authority: authority()? })

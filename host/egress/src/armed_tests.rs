@@ -100,6 +100,7 @@ impl House {
             versions: vec![version],
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms: keybearer_gate::Terms::default(),
         });
         *records.credential.lock() = Some(record.clone());

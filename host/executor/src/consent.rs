@@ -16,7 +16,6 @@ use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
-use keybearer_gate::OauthClient;
 use keybearer_gate::OauthConsent;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Scope;
@@ -169,7 +168,8 @@ impl Executor {
         Ok(AuthorizationBegun { credential: view(&record), authorization_url, until })
     }
 
-    async fn store_waiting(
+    /// Stores a credential that waits.
+    pub(crate) async fn store_waiting(
         &self,
         context: &TenantContext,
         id: &CredentialId,
@@ -191,6 +191,7 @@ impl Executor {
             versions: Vec::new(),
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms,
         };
         let turn = self.rows.turn().await;
@@ -227,7 +228,7 @@ impl Executor {
         self.store.tenant(&tenant).filter(|tenant| tenant.state == TenantState::Active)?;
         let record = self.store.credential(&tenant, &credential)?;
         let CredentialKind::OauthRefreshToken(client) = &record.kind else { return None };
-        if !is_of(client, issuer.as_deref()) || !waits(record.state) || record.epoch != epoch {
+        if !client.is_answered_by(issuer.as_deref()) || !waits(record.state) || record.epoch != epoch {
             tracing::warn!(%tenant, %credential, "an authorization came back from elsewhere, or too late");
             return None;
         }
@@ -255,11 +256,6 @@ impl Executor {
             .await
             .ok()
     }
-}
-
-/// Whether an answer is its client's issuer's: one that is named must name itself (RFC 9207 §2.4).
-fn is_of(client: &OauthClient, issuer: Option<&str>) -> bool {
-    client.issuer.as_deref().is_none_or(|known| issuer == Some(known))
 }
 
 #[cfg(test)]

@@ -27,11 +27,13 @@ use crate::CredentialView;
 use crate::EpochRaised;
 use crate::Executor;
 use crate::NewCredential;
+use crate::RegistrationView;
 use crate::Retiring;
 use crate::Revoked;
 use crate::SharedValue;
 use crate::VersionView;
 use crate::onboarding;
+use crate::registration;
 use crate::rows::one_more;
 
 impl Executor {
@@ -67,6 +69,7 @@ impl Executor {
             versions: vec![version],
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms,
         };
         let turn = self.rows.turn().await;
@@ -112,6 +115,9 @@ impl Executor {
     ) -> Result<EpochRaised, Problem> {
         context.require(Scope::Credentials)?;
         let record = self.find_active(context.tenant(), id)?;
+        if record.kind.check().is_err() {
+            return Err(Problem::new(Code::Conflict, "its client is not registered yet: register it first"));
+        }
         let overlap = self.overlap(&record, retiring)?;
         let version = self.seal(context.tenant(), id, next_version(&record), &record.kind, value)?;
         self.put_version(context, &record, version, overlap, ActKind::CredentialRotated).await
@@ -174,8 +180,9 @@ impl Executor {
         let revoked = self.cut_credential(&record.tenant, id, epoch).await;
         let minted_revoked = self.undo_minted(&record.tenant, id, epoch).await
             + self.give_back_stored(&record.tenant, by, &record.kind, stored).await;
+        let note = registration::told(self.deregister(record, by).await);
         let act = crate::act::within(&record.tenant, by.clone(), ActKind::CredentialRevoked, id.as_str());
-        self.record_revoked(Act { epoch: Some(epoch), ..act }).await?;
+        self.record_revoked(Act { epoch: Some(epoch), note, ..act }).await?;
         Ok(Revoked { minted_revoked, ..revoked })
     }
 
@@ -282,6 +289,11 @@ pub(crate) fn view(record: &CredentialRecord) -> CredentialView {
         state: record.state,
         epoch: record.epoch,
         created: record.created,
+        registration: record.registration.as_ref().map(|known| RegistrationView {
+            place: known.registration_url.place(),
+            at: known.at,
+            managed: known.management.is_some(),
+        }),
         versions: record
             .versions
             .iter()

@@ -208,6 +208,11 @@ impl Executor {
         given
     }
 
+    /// Does the last thing of an act that ends a credential; whether its issuer did as it was asked.
+    pub(crate) async fn give_back_last(&self, undo: Undo) -> bool {
+        self.give_back_at_once(vec![undo]).await > 0
+    }
+
     async fn give_back_at_once(&self, undos: Vec<Undo>) -> u64 {
         use futures_util::StreamExt as _;
         let given = futures_util::stream::iter(undos).map(|mut undo| async move {
@@ -220,7 +225,7 @@ impl Executor {
                 Ok(()) => 1,
                 Err(fault) => {
                     let (tenant, credential) = (undo.selected.tenant(), undo.selected.credential());
-                    tracing::warn!(%tenant, %credential, %fault, "a minted value was not given back: it ends by itself");
+                    tracing::warn!(%tenant, %credential, %fault, "what an issuer gave was not given back");
                     0
                 }
             }

@@ -59,6 +59,7 @@ impl Executor {
         stopped.minted_revoked += self.give_back(self.strongbox.end_tenant(id)).await;
         stopped.caches_flushed += self.strongbox.flush_tenant(id);
         let credentials = self.store.credentials(id);
+        let clients = self.deregister_all(&credentials, &operator.principal()).await;
         let versions = credentials.iter().flat_map(|credential| &credential.versions);
         let values_destroyed = versions.filter(|version| version.state != VersionState::Destroyed).count() as u64;
         let (store, subject) = (Arc::clone(&self.store), id.clone());
@@ -71,7 +72,8 @@ impl Executor {
         stopped.connections_closed += self.egress.close_all_connections(id);
         stopped.caches_flushed += self.strongbox.flush_tenant(id);
         let residue = self.search(id, needles).await?;
-        let note = format!("{values_destroyed} values and the data key are destroyed; left: {}", residue.left());
+        let note =
+            format!("{values_destroyed} values and the data key are destroyed; left: {}{clients}", residue.left());
         let act = act::within(id, operator.principal(), ActKind::TenantOffboarded, id.as_str());
         self.record_revoked(Act { note, ..act }).await?;
         let tenant = id.clone();

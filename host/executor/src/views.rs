@@ -125,8 +125,23 @@ pub struct CredentialView {
     /// When it was made.
     #[schema(value_type = u64)]
     pub created: UnixMillis,
+    /// What is known of its client, if this host registered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<RegistrationView>,
     /// Its versions, oldest first.
     pub versions: Vec<VersionView>,
+}
+
+/// A client that this host registered, without what manages it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RegistrationView {
+    /// Where.
+    pub place: String,
+    /// When.
+    #[schema(value_type = u64)]
+    pub at: UnixMillis,
+    /// Whether it is taken back when the credential ends: its issuer gave a way.
+    pub managed: bool,
 }
 
 /// One version of a credential, without its value.

@@ -77,6 +77,11 @@ impl Cleared {
         Self { facts, parts, attach: Some(attach) }
     }
 
+    /// The host's own request to somewhere that needs no credential.
+    pub(crate) fn without_credential(facts: Facts, parts: ClearedParts) -> Self {
+        Self { facts, parts, attach: None }
+    }
+
     /// Whose request it is, for records.
     #[must_use]
     pub fn facts(&self) -> &Facts {

@@ -92,6 +92,7 @@ impl CredentialDirectory for Held {
             versions: Vec::new(),
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms: self.0.clone(),
         }))
     }

@@ -17,6 +17,7 @@ use crate::OauthAssertion;
 use crate::OauthClient;
 use crate::OauthExchange;
 use crate::RecipeRefused;
+use crate::Registration;
 use crate::SpiffeId;
 use crate::SpiffeJwt;
 use crate::SpiffeX509;
@@ -255,11 +256,7 @@ impl CredentialKind {
     /// The OAuth client whose id and secret go out as one pair.
     #[must_use]
     pub fn basic_client(&self) -> Option<&str> {
-        let client = match self {
-            Self::OauthClientCredentials(client) | Self::OauthRefreshToken(client) => client,
-            Self::OauthTokenExchange(exchange) => &exchange.client,
-            _ => return None,
-        };
+        let client = self.oauth_client()?;
         (client.client_auth == ClientAuth::ClientSecretBasic).then_some(client.client_id.as_str())
     }
 
@@ -404,6 +401,9 @@ pub struct CredentialRecord {
     /// On which terms it is held.
     #[serde(default)]
     pub terms: Terms,
+    /// What is known of its client, if this host registered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Registration>,
 }
 
 impl CredentialRecord {

@@ -3,7 +3,9 @@
 
 mod aws;
 mod consent;
+mod discovery;
 mod oauth;
+mod registration;
 mod spiffe;
 mod vault;
 
@@ -16,12 +18,19 @@ pub use aws::SessionUnsayable;
 pub use consent::CALLBACK_PATH;
 pub use consent::ConsentProof;
 pub use consent::OauthConsent;
+pub use discovery::Discovered;
+pub use discovery::OauthDiscovery;
+pub use discovery::clear_discovery;
 pub use oauth::ClientAuth;
 pub use oauth::ExchangeSubject;
 pub use oauth::OauthAssertion;
 pub use oauth::OauthClient;
 pub use oauth::OauthExchange;
 pub(crate) use oauth::is_plain;
+pub use registration::ClientMetadata;
+pub use registration::Management;
+pub use registration::OauthRegistration;
+pub use registration::Registration;
 pub use spiffe::SpiffeJwt;
 pub use spiffe::SpiffeX509;
 pub use vault::VaultDatabase;

@@ -13,4 +13,6 @@ pub enum Purpose {
     Mint,
     /// The host gives a minted value back to its issuer.
     GiveBack,
+    /// The host asks an issuer for its metadata; no credential is on it.
+    Discover,
 }

@@ -398,9 +398,13 @@ pub enum ActKind {
     CredentialRenewed,
     /// Its account consented, and what came of it is stored.
     CredentialAuthorized,
+    /// Its client was registered, and what it was given is stored.
+    CredentialRegistered,
     /// Its account must authorize it again.
     CredentialLapsed,
     CredentialTermsChanged,
+    /// Its issuer was asked whether it is good.
+    CredentialChecked,
     RotationAsked,
     #[serde(alias = "notify_changed")]
     NoticesSet,

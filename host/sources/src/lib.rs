@@ -7,8 +7,10 @@
 
 mod aws;
 mod consent;
+mod introspection;
 mod mint;
 mod oauth;
+mod registration;
 mod spiffe;
 mod succession;
 mod vault;
@@ -17,12 +19,19 @@ mod way;
 // The public interface is:
 pub use consent::Redeemed;
 pub use consent::redeem;
+pub use introspection::Introspected;
+pub use introspection::MINTED;
+pub use introspection::can_be_introspected;
+pub use introspection::introspect;
 pub use mint::MintFault;
 pub use mint::Mints;
 pub use mint::UNWATCHED_S;
 pub use mint::Wanted;
 pub use mint::reap;
 pub use oauth::farewell;
+pub use registration::Registered;
+pub use registration::deregister;
+pub use registration::register;
 pub use spiffe::WorkloadApi;
 pub use spiffe::WorkloadState;
 pub use succession::Successor;

@@ -77,6 +77,7 @@ impl House {
             versions: vec![version],
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms: keybearer_gate::Terms::default(),
         });
         let facts = Facts {

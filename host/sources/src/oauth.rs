@@ -30,7 +30,7 @@ const ERROR_CODES: &[&str] = &[
 ];
 
 /// The name under which an access token is held.
-const ACCESS: &str = "access_token";
+pub(crate) const ACCESS: &str = "access_token";
 
 /// The name under which the token is held that is exchanged.
 const SUBJECT: &str = "subject_token";

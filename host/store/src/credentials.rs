@@ -7,9 +7,11 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Overlap;
+use keybearer_gate::Registration;
 use keybearer_gate::Renewal;
 use keybearer_gate::Sealed;
 use keybearer_gate::Terms;
@@ -37,6 +39,10 @@ pub struct EpochRow {
     pub epoch: u64,
 }
 
+/// Destroyed versions of a credential that renews itself, from its oldest on, that stay to be seen: such a one has a new
+/// version with every access token.
+const DESTROYED_MAX: usize = 16;
+
 /// Versions of one credential to which its tenant can go back at the same time.
 const OVERLAPS_MAX: usize = 16;
 
@@ -53,6 +59,24 @@ pub struct TermsChange {
     pub terms: Terms,
 }
 
+/// A client that its issuer registered, and what of it is stored.
+pub struct RegisteredClient {
+    /// The recipe, with the client's id.
+    pub kind: CredentialKind,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is here.
+    pub justification: String,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// On which terms it is held.
+    pub terms: Terms,
+    /// The client's secret or key.
+    pub version: VersionRecord,
+    /// How it can be taken back.
+    pub registration: Registration,
+}
+
 impl Store {
     /// Stores a new credential with the versions that its record holds; none is allowed.
     ///
@@ -61,6 +85,9 @@ impl Store {
     /// with one current at the most; [`StoreError::NotFound`] if the tenant is gone.
     pub fn insert_credential(&self, record: CredentialRecord) -> Result<Arc<CredentialRecord>, StoreError> {
         check_versions(&record.versions)?;
+        if record.versions.first().is_some_and(|first| first.version != 1) {
+            return Err(StoreError::Conflict("the first version is 1"));
+        }
         let record = Arc::new(record);
         self.commit(
             |transaction| {
@@ -143,6 +170,44 @@ impl Store {
         })
     }
 
+    /// Stores what a client was given that is registered now: its credential waited for it, and is active.
+    ///
+    /// # Errors
+    /// As [`Self::add_version`]; [`StoreError::Conflict`] if the credential does not wait.
+    pub fn put_registered(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        epoch: u64,
+        client: RegisteredClient,
+    ) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, transaction| {
+            if record.state != CredentialState::Pending || !record.versions.is_empty() {
+                return Err(StoreError::Conflict("the credential does not wait for its client"));
+            }
+            raise_epoch(record, epoch)?;
+            let RegisteredClient { kind, owner, justification, expires, terms, version, registration } = client;
+            insert_version(transaction, record, &version)?;
+            record.versions.push(version);
+            (record.kind, record.state, record.terms) = (kind, CredentialState::Active, terms);
+            (record.owner, record.justification, record.expires) = (owner, justification, Some(expires));
+            record.registration = Some(registration);
+            check_versions(&record.versions)
+        })
+    }
+
+    /// A client was taken back: nothing is left to manage.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    pub fn forget_registration(&self, tenant: &TenantId, id: &CredentialId) -> Result<(), StoreError> {
+        let forgotten = self.change_credential(tenant, id, |record, _| {
+            record.registration.iter_mut().for_each(|known| known.management = None);
+            Ok(())
+        });
+        forgotten.map(drop)
+    }
+
     /// Raises the epoch of a credential whose source has something newer; its versions stay.
     ///
     /// # Errors
@@ -195,7 +260,8 @@ impl Store {
     }
 
     /// Stores what a source gave in place of the current version, as [`Self::add_version`]. The version before stays,
-    /// retired, to be scrubbed from answers; those before it are of no use to anybody, and their bytes are destroyed.
+    /// retired, to be scrubbed from answers; those before it are of no use to anybody, and their bytes are destroyed. Of
+    /// destroyed ones the last few stay as numbers and times, for who looks at the credential; the ledger has them all.
     ///
     /// # Errors
     /// As [`Self::add_version`].
@@ -210,7 +276,23 @@ impl Store {
         let record = self.add_version(tenant, id, version, epoch)?;
         let old = record.versions.iter().filter(|old| old.version < before && old.state == VersionState::Retired);
         let old: Vec<_> = old.filter(|old| record.overlaps.iter().all(|of| of.version != old.version)).collect();
-        old.into_iter().try_fold(Arc::clone(&record), |_, old| self.destroy_version(tenant, id, old.version))
+        let record =
+            old.into_iter().try_fold(Arc::clone(&record), |_, old| self.destroy_version(tenant, id, old.version))?;
+        if destroyed_first(&record) > DESTROYED_MAX { self.forget_destroyed(tenant, id) } else { Ok(record) }
+    }
+
+    /// Forgets the oldest of many versions whose bytes are gone already.
+    fn forget_destroyed(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, transaction| {
+            let over = destroyed_first(record).saturating_sub(DESTROYED_MAX);
+            for forgotten in record.versions.drain(..over) {
+                transaction.execute(
+                    "DELETE FROM versions WHERE tenant = ?1 AND credential = ?2 AND version = ?3 AND state = 'destroyed'",
+                    params![tenant.as_str(), id.as_str(), forgotten.version],
+                )?;
+            }
+            check_versions(&record.versions)
+        })
     }
 
     /// The credential is not used until its account authorizes it again.
@@ -479,13 +561,18 @@ fn insert_version(
 }
 
 fn check_versions(versions: &[VersionRecord]) -> Result<(), StoreError> {
-    let numbered = versions.iter().zip(1..).all(|(version, number)| version.version == number);
+    let numbered = versions.windows(2).all(|pair| pair[0].version.checked_add(1) == Some(pair[1].version));
     let currents = versions.iter().filter(|version| version.state == VersionState::Current).count();
     let last_is_current = versions.last().is_none_or(|last| last.state == VersionState::Current);
     if numbered && currents <= 1 && (currents == 0 || last_is_current) {
         return Ok(());
     }
     Err(StoreError::Conflict("a version is numbered one above the last, and only the last is current"))
+}
+
+/// How many of a credential's oldest versions are destroyed, without one among them that is not.
+fn destroyed_first(record: &CredentialRecord) -> usize {
+    record.versions.iter().take_while(|version| version.state == VersionState::Destroyed).count()
 }
 
 /// The record without its versions: those have rows of their own, with bytes as bytes.

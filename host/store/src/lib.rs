@@ -35,6 +35,7 @@ mod tests;
 
 // The public interface is:
 pub use credentials::EpochRow;
+pub use credentials::RegisteredClient;
 pub use credentials::TermsChange;
 pub use error::StoreError;
 pub use error::StoreRefused;

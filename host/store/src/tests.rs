@@ -129,6 +129,7 @@ fn credential(tenant: &TenantId, name: &str) -> CredentialRecord {
         versions: vec![version(1)],
         overlaps: Vec::new(),
         renewal: None,
+        registration: None,
         terms: keybearer_gate::Terms::default(),
     }
 }

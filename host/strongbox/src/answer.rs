@@ -94,23 +94,7 @@ impl Strongbox {
         selected: &Selected,
         vessel: &mut Vessel,
     ) -> Result<Told, AnswerRefused> {
-        let status = raw.status;
-        let body = crate::scrub::decoded_body(raw, ANSWER_BYTES_MAX).map_err(|fault| match fault {
-            ScrubFault::TooLarge => AnswerRefused::TooLarge,
-            _ => AnswerRefused::Malformed,
-        })?;
-        let body = Zeroizing::new(body);
-        if !(200..300).contains(&status) || status == 206 {
-            return Err(AnswerRefused::Status { status, code: known_code(shape, &body) });
-        }
-        let mut told = Told { status, facts: BTreeMap::new() };
-        if shape.secrets.is_empty() && shape.facts.is_empty() {
-            return Ok(told);
-        }
-        let secrets = match shape.format {
-            AnswerFormat::Json => read_json(&body, shape, &mut told)?,
-            AnswerFormat::Xml => read_xml(&body, shape, &mut told)?,
-        };
+        let (told, secrets) = read(raw, shape)?;
         for (name, secret) in secrets {
             let secret = Arc::new(secret);
             self.minted.see(selected, &secret);
@@ -118,6 +102,35 @@ impl Strongbox {
         }
         Ok(told)
     }
+}
+
+/// Reads an answer that holds no secret: its facts. For a request that carried none.
+///
+/// # Errors
+/// [`AnswerRefused`].
+pub fn read_facts(raw: Raw, shape: &AnswerShape) -> Result<Told, AnswerRefused> {
+    read(raw, &AnswerShape { secrets: Vec::new(), ..shape.clone() }).map(|(told, _)| told)
+}
+
+fn read(raw: Raw, shape: &AnswerShape) -> Result<(Told, Secrets), AnswerRefused> {
+    let status = raw.status;
+    let body = crate::scrub::decoded_body(raw, ANSWER_BYTES_MAX).map_err(|fault| match fault {
+        ScrubFault::TooLarge => AnswerRefused::TooLarge,
+        _ => AnswerRefused::Malformed,
+    })?;
+    let body = Zeroizing::new(body);
+    if !(200..300).contains(&status) || status == 206 {
+        return Err(AnswerRefused::Status { status, code: known_code(shape, &body) });
+    }
+    let mut told = Told { status, facts: BTreeMap::new() };
+    if shape.secrets.is_empty() && shape.facts.is_empty() {
+        return Ok((told, Secrets::new()));
+    }
+    let secrets = match shape.format {
+        AnswerFormat::Json => read_json(&body, shape, &mut told)?,
+        AnswerFormat::Xml => read_xml(&body, shape, &mut told)?,
+    };
+    Ok((told, secrets))
 }
 
 type Secrets = Vec<(&'static str, Secret)>;

@@ -79,6 +79,7 @@ impl Records {
             versions: Vec::new(),
             overlaps: Vec::new(),
             renewal: None,
+            registration: None,
             terms: Terms::default(),
         };
         self.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));

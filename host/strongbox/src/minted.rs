@@ -114,7 +114,7 @@ pub struct Undo {
     /// Whether it is part of the act that ends the credential, which waits for it before it is acknowledged.
     pub(crate) in_act: bool,
     /// Whether it ends a login: after everything that needs the login.
-    is_logout: bool,
+    pub(crate) is_logout: bool,
 }
 
 impl Undo {
@@ -381,6 +381,14 @@ impl Strongbox {
     #[must_use]
     pub fn undo_of(&self, selected: &Selected, vessel: &Vessel, yielded: &Yield, facts: &Facts) -> Option<Undo> {
         undo(selected, vessel, yielded, facts)
+    }
+
+    /// What was minted and may still be used, in a vessel under this name: for asking its issuer about it.
+    #[must_use]
+    pub fn minted_vessel(&self, selected: &Selected, name: &'static str, now: UnixMillis) -> Option<Vessel> {
+        let mut vessel = Vessel::default();
+        vessel.put(name, self.minted.fresh(selected, now)?);
+        Some(vessel)
     }
 
     /// Whether a lease of what was selected would find a value; true for what needs none.

@@ -162,6 +162,21 @@ impl Strongbox {
         parts: &[Ingredient],
         version: u32,
     ) -> Result<Accepted, ValueRefused> {
+        self.seal_held_as(selected.kind(), selected, vessel, parts, version)
+    }
+
+    /// As [`Self::seal_held`], for a credential that becomes one of this kind with that version.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn seal_held_as(
+        &self,
+        kind: &CredentialKind,
+        selected: &Selected,
+        vessel: &Vessel,
+        parts: &[Ingredient],
+        version: u32,
+    ) -> Result<Accepted, ValueRefused> {
         let (tenant, credential) = (selected.tenant(), selected.credential());
         let record = self.record(tenant, credential).ok_or(ValueRefused::Unsealable)?;
         let stored = if selected.is_waiting() {
@@ -180,7 +195,7 @@ impl Strongbox {
             value.extend_from_slice(part.bytes());
         }
         let value = SecretInput::exactly(Secret::take(std::mem::take(&mut *value)));
-        self.accept(tenant, credential, version, &record.kind, value)
+        self.accept(tenant, credential, version, kind, value)
     }
 
     /// Seals what is not a credential but is the tenant's alone, as the scrubbed answer of an idempotent

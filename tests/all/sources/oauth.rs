@@ -1,6 +1,7 @@
 //! OAuth against oidc-provider: every grant that a recipe can name, what its answers leave behind (nothing), and
 //! what becomes of a token when its credential ends.
 
+mod answers;
 mod needs_oidc;
 
 use keybearer_tests::Answer;
@@ -36,7 +37,16 @@ impl Stage {
         options: ServerOptions,
         status: impl Fn(&Recorded) -> u16 + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let (built, oidc) = (Built::find()?, Oidc::find()?);
+        Self::at(Oidc::find()?, options, status).await
+    }
+
+    /// With an authorization server of the case's own.
+    async fn at(
+        oidc: Oidc,
+        options: ServerOptions,
+        status: impl Fn(&Recorded) -> u16 + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let built = Built::find()?;
         let site = Upstream::start(oidc.authority(), &[HOST], move |request: Recorded| {
             let status = status(&request);
             async move { Reply::json(status, &json!({"echo": request.header("authorization")})) }

@@ -1,6 +1,7 @@
 // An authorization server as it is, oidc-provider, set up for the tests: run as `node op.mjs FOLDER`. FOLDER
 // has the authority's certificate and the server's, and gets `oidc.ready` with the port. Its `oidc.token` is
-// the initial access token of dynamic registration, and opens what tests say and ask at `/test/...`.
+// the initial access token of dynamic registration, and opens what tests say and ask at `/test/...`. A second
+// argument is the port to listen on.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:https';
@@ -135,6 +136,10 @@ const orders = {
     faults.push(...kinds.map((kind) => ({ client_id, kind })));
     return {};
   },
+  /// What is registered of a client; nothing of one that is not.
+  async metadata({ client_id }) {
+    return (await provider.Client.find(client_id))?.metadata() ?? {};
+  },
   async events({ client_id }) {
     return events.filter((event) => event.client_id === client_id);
   },
@@ -208,7 +213,7 @@ const tls = {
   rejectUnauthorized: false,
 };
 const server = createServer(tls, provider.callback());
-server.listen(0, '127.0.0.1', () => {
+server.listen(Number(process.argv[3] ?? 0), '127.0.0.1', () => {
   writeFileSync(`${folder}/oidc.part`, String(server.address().port));
   renameSync(`${folder}/oidc.part`, `${folder}/oidc.ready`);
 });

@@ -52,5 +52,9 @@ pub(super) async fn oidc(yard: &Yard, node: &Path, modules: &Path) -> anyhow::Re
     let mut child = yard.run(command, "oidc")?;
     let ready = yard.folder().join("oidc.ready");
     let port = yard.until("oidc", &mut child, async || std::fs::read_to_string(&ready).ok()).await?;
-    Ok(Running::new(child, vec![("KEYBEARER_TEST_OIDC", format!("127.0.0.1:{port}"))]))
+    let environment = vec![
+        ("KEYBEARER_TEST_OIDC", format!("127.0.0.1:{port}")),
+        ("KEYBEARER_TEST_OIDC_NODE", node.display().to_string()),
+    ];
+    Ok(Running::new(child, environment))
 }

@@ -29,7 +29,8 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 pub struct OauthClient {
     /// The token endpoint, pinned: never taken from a discovery document (threats P11).
     pub token_url: Target,
-    /// `client_id`.
+    /// `client_id`. Empty for a client that is still to be registered: nothing is stored for use without one.
+    #[serde(default)]
     pub client_id: String,
     /// How the client proves who it is (RFC 7591 §2 `token_endpoint_auth_method`); by `client_secret_basic` if
     /// nothing is said.
@@ -48,6 +49,10 @@ pub struct OauthClient {
     /// (RFC 9207), and whom a client assertion is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// Whether an authorization's answer names the issuer (RFC 9207 §3); it must, where nothing is said and the issuer is
+    /// named here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iss_in_response: Option<bool>,
     /// Where tokens are given back (RFC 7009).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_url: Option<Target>,
@@ -95,6 +100,7 @@ impl OauthClient {
             resource: None,
             audience: None,
             issuer: None,
+            iss_in_response: None,
             revocation_url: None,
             introspection_url: None,
         }
@@ -156,6 +162,16 @@ impl OauthClient {
         self.issuer.clone().unwrap_or_else(|| self.token_url.to_string())
     }
 
+    /// Whether an authorization's answer with this `iss` may be its issuer's (RFC 9207 §2.4).
+    #[must_use]
+    pub fn is_answered_by(&self, issuer: Option<&str>) -> bool {
+        match (self.issuer.as_deref(), issuer) {
+            (None, _) => true,
+            (Some(known), Some(named)) => known == named,
+            (Some(_), None) => self.iss_in_response == Some(false),
+        }
+    }
+
     /// Whether this can be stored.
     ///
     /// # Errors
@@ -164,6 +180,9 @@ impl OauthClient {
         let urls = [Some(&self.token_url), self.revocation_url.as_ref(), self.introspection_url.as_ref()];
         if !urls.into_iter().flatten().all(|url| url.destination().scheme() == Scheme::Https) {
             return Err(RecipeRefused("`token_url`, `revocation_url` and `introspection_url` begin with `https://`"));
+        }
+        if self.client_id.is_empty() {
+            return Err(RecipeRefused("`client_id` is missing"));
         }
         let optional = [&self.scope, &self.resource, &self.audience, &self.issuer];
         let kid = match &self.client_auth {

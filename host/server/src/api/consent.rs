@@ -11,7 +11,6 @@ use keybearer_contract::UnixMillis;
 use keybearer_executor::Callback;
 use keybearer_executor::NewCredential;
 use keybearer_executor::NewRotation;
-use keybearer_gate::CredentialKind;
 use keybearer_gate::OauthConsent;
 use keybearer_gate::Target;
 use keybearer_gate::TenantContext;
@@ -24,6 +23,8 @@ use zeroize::Zeroize as _;
 use crate::api::App;
 use crate::api::credentials::Value;
 use crate::api::input::Input;
+use crate::api::kind;
+use crate::api::kind::Kind;
 use crate::api::reply::Reply;
 
 /// A credential that is to wait for its account.
@@ -36,10 +37,12 @@ pub(crate) struct AuthorizeBody {
     name: String,
     /// The recipe, `oauth_refresh_token`: `token_url`, `client_id`, `scope` and so on.
     #[schema(value_type = Object)]
-    kind: CredentialKind,
-    /// Where the account is asked. Its query is added to.
-    #[schema(value_type = String)]
-    authorize_url: Target,
+    kind: Kind,
+    /// Where the account is asked. Its query is added to. As the issuer's metadata says, where the recipe names its issuer
+    /// only.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    authorize_url: Option<Target>,
     /// This host's `/v1/oauth/callback` as the account's browser reaches it, and as registered with the client.
     redirect_uri: String,
     /// Who answers for it.
@@ -66,16 +69,18 @@ pub(crate) struct AuthorizeBody {
 /// POST /v1/credentials/authorize
 pub(crate) async fn authorize(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let body: AuthorizeBody = input.json(&app.limits).await?;
+    let found = body.kind.found(&app.executor, &context).await?;
     let new = NewCredential {
         name: body.name,
-        kind: body.kind,
+        kind: found.kind,
         owner: body.owner,
         justification: body.justification,
         expires: body.expires,
         rotation: body.rotation,
         binding: body.binding,
     };
-    let consent = OauthConsent { authorize_url: body.authorize_url, redirect_uri: body.redirect_uri };
+    let authorize_url = kind::named(body.authorize_url, found.authorize_url, "authorize_url")?;
+    let consent = OauthConsent { authorize_url, redirect_uri: body.redirect_uri };
     let key = body.value.map(|value| value.0);
     Reply::created(&app.executor.begin_authorization(&context, new, consent, key).await?)
 }

@@ -11,7 +11,6 @@ use keybearer_executor::NewCredential;
 use keybearer_executor::NewRotation;
 use keybearer_executor::NewTerms;
 use keybearer_executor::Retiring;
-use keybearer_gate::CredentialKind;
 use keybearer_gate::TenantContext;
 use keybearer_strongbox::SecretInput;
 use serde::Deserialize;
@@ -21,6 +20,7 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::input::Input;
+use crate::api::kind::Kind;
 use crate::api::reply::Reply;
 
 /// A new credential with its value.
@@ -35,9 +35,11 @@ pub(crate) struct StoreBody {
     /// `oauth_client_credentials`, `oauth_refresh_token` with `token_url`, `client_id`, `scope`; `oauth_token_exchange`,
     /// `oauth_jwt_bearer` with these under `client`; `vault_kv` with `server`, `mount`, `path`, `field`;
     /// `vault_database` with `server`, `role`; `aws_secret` with `region`, `secret_id`; `aws_role` with `region`, `role_arn`;
-    /// `spiffe_x509` with `spiffe_id`; `spiffe_jwt` with `spiffe_id`, `audience`.
+    /// `spiffe_x509` with `spiffe_id`; `spiffe_jwt` with `spiffe_id`, `audience`. An OAuth recipe that names its `issuer`
+    /// and no `token_url` gets its endpoints from the issuer's metadata, once; `endpoint_hosts` are hosts that they may be
+    /// on beside the issuer's.
     #[schema(value_type = Object)]
-    kind: CredentialKind,
+    kind: Kind,
     /// Who answers for it.
     owner: String,
     /// Why it is here.
@@ -125,7 +127,7 @@ pub(crate) async fn store(app: Arc<App>, context: TenantContext, input: Input) -
     let body: StoreBody = input.json(&app.limits).await?;
     let new = NewCredential {
         name: body.name,
-        kind: body.kind,
+        kind: body.kind.found(&app.executor, &context).await?.kind,
         owner: body.owner,
         justification: body.justification,
         expires: body.expires,
@@ -165,6 +167,12 @@ pub(crate) async fn rotate(app: Arc<App>, context: TenantContext, input: Input) 
 pub(crate) async fn unwrap(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: CredentialId = input.parameter(0)?;
     Reply::ok(&app.executor.unwrap_credential(&context, &id).await?)
+}
+
+/// POST /v1/credentials/{id}/check
+pub(crate) async fn check(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.ask_about_credential(&context, &id).await?)
 }
 
 /// POST /v1/credentials/{id}/rotate-at-source

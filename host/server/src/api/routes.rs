@@ -27,6 +27,7 @@ use crate::api::openapi;
 use crate::api::openapi::Body;
 use crate::api::openapi::Shape;
 use crate::api::operator;
+use crate::api::registration;
 use crate::api::reply::Reply;
 use crate::api::runs;
 use crate::api::tenants;
@@ -156,6 +157,8 @@ routes! {
         tenant!(credentials::store), CREDENTIALS, &[], one::<credentials::StoreBody>() => 201 one::<executor::CredentialView>();
     POST "/v1/credentials/authorize" authorize_credential "Has a credential wait until its account consents (OAuth authorization code with PKCE), and says where its browser is to go.",
         tenant!(consent::authorize), CREDENTIALS, &[], one::<consent::AuthorizeBody>() => 201 one::<executor::AuthorizationBegun>();
+    POST "/v1/credentials/register" register_credential "Has an issuer register a client (OAuth dynamic client registration), and stores what it is given. None of it is shown.",
+        tenant!(registration::register), CREDENTIALS, &[], one::<registration::RegisterBody>() => 201 one::<executor::CredentialView>();
     GET "/v1/oauth/callback" oauth_callback "Where an account's browser comes back to. `state` is the proof, and is good once; whatever is wrong is answered by one page.",
         signed!(consent::callback), None, ANY_QUERY, NO_BODY => 200 Body::Html;
     GET "/v1/credentials" list_credentials "Lists the tenant's credentials, without values.",
@@ -168,6 +171,8 @@ routes! {
         tenant!(credentials::rotate), CREDENTIALS, &[], one::<credentials::RotateBody>() => 201 one::<executor::EpochRaised>();
     POST "/v1/credentials/{id}/unwrap" unwrap_credential "Unwraps the wrapping token that is stored in place of a secret, once.",
         tenant!(credentials::unwrap), CREDENTIALS, &[], NO_BODY => 200 one::<executor::EpochRaised>();
+    POST "/v1/credentials/{id}/check" check_credential "Asks the issuer whether what is stored, or was minted, is good (OAuth introspection).",
+        tenant!(credentials::check), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialCheck>();
     POST "/v1/credentials/{id}/rotate-at-source" rotate_at_source "Has the source make a new value of what is stored, and destroy the one before.",
         tenant!(credentials::rotate_at_source), CREDENTIALS, &[], NO_BODY => 200 one::<executor::RotatedAtSource>();
     POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",

@@ -1,6 +1,7 @@
 //! `keybearer credential`. A value is read from a file or from stdin, sent once, and wiped.
 
 mod authorize;
+mod register;
 mod terms;
 
 use std::path::Path;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::cli::Global;
 use crate::cli::client::Client;
 use crate::cli::credential::authorize::Authorize;
+use crate::cli::credential::register::Register;
 use crate::cli::credential::terms::Terms;
 use crate::cli::output::Output;
 use crate::cli::target;
@@ -30,6 +32,8 @@ pub(crate) enum Credential {
     Store(Store),
     /// Have an account authorize a credential (OAuth): prints where its browser is to go, and waits
     Authorize(Authorize),
+    /// Have an issuer register a client (OAuth), and store what it is given
+    Register(Register),
     /// List the credentials, without values
     List,
     /// Show one, with its versions
@@ -78,6 +82,11 @@ pub(crate) enum Credential {
     },
     /// Unwrap the wrapping token that was stored in place of a secret: good once
     Unwrap {
+        /// Its name or id
+        credential: String,
+    },
+    /// Ask its issuer whether it is good (OAuth introspection)
+    Check {
         /// Its name or id
         credential: String,
     },
@@ -164,6 +173,7 @@ impl Credential {
         match self {
             Self::Store(store) => output.show(&store.send(&client).await?, COLUMNS),
             Self::Authorize(authorize) => authorize.run(&client, output).await?,
+            Self::Register(register) => register.run(&client, output).await?,
             Self::List => output.show(&client.get("/v1/credentials").await?, COLUMNS),
             Self::Show { credential } => {
                 let path = path(&client, credential).await?;
@@ -196,6 +206,10 @@ impl Credential {
             Self::Unwrap { credential } => {
                 let path = format!("{}/unwrap", path(&client, credential).await?);
                 output.show(&client.act(&path).await?, RAISED);
+            }
+            Self::Check { credential } => {
+                let path = format!("{}/check", path(&client, credential).await?);
+                output.show(&client.act(&path).await?, &[]);
             }
             Self::Revoke { credential } => {
                 let path = format!("{}/revoke", path(&client, credential).await?);

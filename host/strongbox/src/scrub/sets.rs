@@ -287,6 +287,9 @@ impl Strongbox {
         for version in undestroyed(record) {
             expand(&record.kind, &self.open_version(record, version)?, values);
         }
+        if let Some(token) = self.registration_token(record)? {
+            values.push(Zeroizing::new(token.expose().to_vec()));
+        }
         for token in self.minted.all(&guard_key(record)) {
             values.push(Zeroizing::new(token.expose().to_vec()));
             let keys = accept::aws_keys(token.expose()).filter(|_| record.kind.yields() == Yields::AwsKeys);

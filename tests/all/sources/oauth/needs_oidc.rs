@@ -2,6 +2,10 @@
 
 mod client;
 mod consent;
+mod discovery;
 mod exchange;
+mod faults;
+mod introspection;
 mod refresh;
+mod registration;
 mod unauthorized;

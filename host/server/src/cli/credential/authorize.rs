@@ -23,9 +23,9 @@ pub(crate) struct Authorize {
     /// Read the recipe from this file, as the API takes it: {"kind": "oauth_refresh_token", ...}
     #[arg(long, value_name = "FILE")]
     kind_file: PathBuf,
-    /// Where the account is asked
+    /// Where the account is asked; left out where the recipe names its issuer only
     #[arg(long, value_name = "URL")]
-    authorize_url: String,
+    authorize_url: Option<String>,
     /// This server's /v1/oauth/callback as the browser reaches it, and as registered with the client
     #[arg(long, value_name = "URL")]
     redirect_uri: String,
@@ -49,7 +49,8 @@ pub(crate) struct Authorize {
 struct Asking<'value> {
     name: &'value str,
     kind: Value,
-    authorize_url: &'value str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorize_url: Option<&'value str>,
     redirect_uri: &'value str,
     owner: &'value str,
     justification: &'value str,
@@ -68,7 +69,7 @@ impl Authorize {
         let body = Asking {
             name: &self.name,
             kind: credential::kind_of(&self.kind_file)?,
-            authorize_url: &self.authorize_url,
+            authorize_url: self.authorize_url.as_deref(),
             redirect_uri: &self.redirect_uri,
             owner: &self.owner,
             justification: &self.justification,

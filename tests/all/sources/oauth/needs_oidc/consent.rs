@@ -1,12 +1,19 @@
 //! An account is onboarded by its own consent: what its browser brings back is good once, for one credential, for a
 //! short time; and whatever is wrong with it is answered by one page.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::process::Command;
+use std::process::Stdio;
+
 use anyhow::Context as _;
 use keybearer_tests::Answer;
+use keybearer_tests::Built;
 use keybearer_tests::Oidc;
 use keybearer_tests::Recorded;
 use keybearer_tests::Tenant;
 use keybearer_tests::canary;
+use keybearer_tests::secret_file;
 use serde_json::Value;
 use serde_json::json;
 
@@ -199,5 +206,49 @@ async fn an_account_that_withdrew_is_asked_again_for_the_same_credential() -> an
     let back = consented(&stage, begun["authorization_url"].as_str().context("a URL")?, "anna").await?;
     assert_eq!(bring_back(&stage, &back).await?.status, 200);
     assert!(stage.settled().await?, "its grants are as they were");
+    Ok(())
+}
+
+// If it failed, whoever onboards an account from a terminal would be left with a URL and no end.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_shows_where_to_go_and_waits_until_the_account_consented() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let client = client(&stage).await?;
+    let at = |name: &str| stage.server.folder().join(name);
+    secret_file(&at("acme.token"), &stage.tenant.token)?;
+    secret_file(&at("client-secret"), &client.1)?;
+    let kind = recipe("oauth_refresh_token", &client.0, json!({"scope": "openid offline_access api:read"}));
+    std::fs::write(at("kind.json"), kind.to_string())?;
+    let mut waiting = Command::new(Built::find()?.binary)
+        .args(["--token-file".as_ref(), at("acme.token").as_os_str()])
+        .args(["credential", "authorize", "anna", "--owner", "sales", "--justification", "the CRM", "--wait-s", "60"])
+        .args(["--kind-file".as_ref(), at("kind.json").as_os_str()])
+        .args(["--value-file".as_ref(), at("client-secret").as_os_str()])
+        .args(["--authorize-url", &format!("{}/auth?prompt=consent", Oidc::ISSUER), "--redirect-uri", REDIRECT])
+        .args(["--config".as_ref(), stage.server.config_file().as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(waiting.stdout.take().context("its output")?).lines();
+    let (mut lines, url) = tokio::task::spawn_blocking(move || {
+        let url = lines.by_ref().find_map(|line| line.ok().filter(|line| line.starts_with("https://")));
+        (lines, url)
+    })
+    .await?;
+    let url = url.context("it shows no URL")?;
+    assert!(waiting.try_wait()?.is_none(), "it waits");
+    let back = consented(&stage, &url, "anna").await?;
+    assert_eq!(bring_back(&stage, &back).await?.status, 200);
+    let (told, ended) = tokio::task::spawn_blocking(move || {
+        let told: Vec<_> = lines.by_ref().map_while(Result::ok).collect();
+        waiting.wait_with_output().map(|output| (told.join("\n"), output))
+    })
+    .await??;
+    let errors = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && told.contains("active"), "{told}{errors}");
+    for secret in [client.1.as_str(), field(&back, "code"), stage.tenant.token.as_str()] {
+        assert!(!format!("{url}{told}{errors}").contains(secret));
+    }
     Ok(())
 }
