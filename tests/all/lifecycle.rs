@@ -9,6 +9,7 @@ mod revocation;
 mod revoking;
 mod rotation;
 mod tokens;
+mod unauthorized;
 mod values;
 
 use anyhow::Context as _;

@@ -216,3 +216,45 @@ async fn p11_a_token_endpoint_is_pinned_https_and_not_inside() -> anyhow::Result
     assert_eq!(upstream.recorded().len(), 0, "neither the redirect's place nor the tool's was asked");
     Ok(())
 }
+
+// If it failed, an account's consent would be redeemed within the operator's own network, by whoever owns a name.
+#[tokio::test]
+async fn p11_a_code_is_not_redeemed_at_a_place_inside() -> anyhow::Result<()> {
+    let authority = Authority::new()?;
+    // It would answer, if it were asked: only that its address is not public stands before it.
+    let inside = upstream(&authority, &["login.test"]).await?;
+    let names = NameServer::start(|_, _| NameAnswer::Addresses(vec![[127, 0, 0, 1].into()])).await?;
+    let mut options = ServerOptions::default().with_egress(&format!("nameservers = [\"{}\"]", names.address()));
+    options.allow_ranges = Some(Vec::new());
+    let server = Server::start(&Built::find()?, &authority, options)?;
+    let tenant = server.tenant("acme").await?;
+    let asking = |token_url: &str| {
+        json!({
+            "name": "account", "owner": "the tests", "justification": "a case needs it",
+            "kind": {"kind": "oauth_refresh_token", "token_url": token_url, "client_id": "me",
+                "client_auth": {"method": "none"}},
+            "authorize_url": "https://login.test/auth", "redirect_uri": "https://keys.test/v1/oauth/callback",
+        })
+    };
+    for url in
+        ["https://127.0.0.1/token", "https://10.0.0.1/token", "https://localhost/token", "http://login.test/token"]
+    {
+        let refused = tenant.client.post("/v1/credentials/authorize", &asking(url)).await?;
+        assert!((400..500).contains(&refused.status), "{url}: {}", refused.text());
+    }
+    let url = format!("https://login.test:{}/token", inside.address().port());
+    let begun = tenant.client.post("/v1/credentials/authorize", &asking(&url)).await?;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let begun = begun.json();
+    let asked = begun["authorization_url"].as_str().unwrap_or_default();
+    let state = asked.split('&').find_map(|pair| pair.strip_prefix("state=")).unwrap_or_default();
+    let code = canary("code_");
+    let page = server.public().get(&format!("/v1/oauth/callback?state={state}&code={code}")).await?;
+    assert_eq!(page.status, 400, "{}", page.text());
+    assert!(names.asked().iter().any(|name| name == "login.test"), "it was about to ask: {:?}", names.asked());
+    assert_eq!(inside.recorded().len(), 0);
+    let id = begun["credential"]["id"].as_str().unwrap_or_default();
+    assert_eq!(tenant.client.get(&format!("/v1/credentials/{id}")).await?.json()["state"], "pending");
+    assert!(!format!("{:?}{}", server.ledger()?, server.log()).contains(&code));
+    Ok(())
+}

@@ -352,3 +352,29 @@ fn purging_removes_what_has_ended_its_life_and_nothing_that_runs() {
     running.finish(&sealed("late")).expect("finished");
     assert!(matches!(begin(2, 12 + IDEMPOTENCY_LIFE_MS), Begun::Done(..)));
 }
+
+#[test]
+fn r08_what_is_renewed_again_and_again_does_not_pile_up() {
+    // If this failed, a store would grow by a row with every access token, for as long as an account consents.
+    let place = Place::new();
+    let store = place.open();
+    let acme = tenant(&store, "acme");
+    let credential = store.insert_credential(credential(&acme, "crm")).expect("stored");
+    let (id, last) = (credential.id.clone(), 60);
+    for number in 2..=last {
+        store.renew(&acme, &id, version(number), u64::from(number)).expect("renewed");
+    }
+    let shown = |store: &Store| {
+        let record = store.credential(&acme, &id).expect("there");
+        let of = |state| record.versions.iter().filter(|it| it.state == state).map(|it| it.version).collect::<Vec<_>>();
+        (of(VersionState::Current), of(VersionState::Retired), of(VersionState::Destroyed))
+    };
+    let (current, retired, destroyed) = shown(&store);
+    assert_eq!((current.as_slice(), retired.as_slice()), (&[last][..], &[last - 1][..]));
+    assert_eq!((destroyed.first(), destroyed.len()), (Some(&(last - 17)), 16), "the last few are seen still");
+    drop(store);
+    let store = place.open();
+    assert_eq!(shown(&store), (current, retired, destroyed), "in the file, too");
+    store.renew(&acme, &id, version(last + 1), 99).expect("its numbers go on");
+    assert!(store.add_version(&acme, &id, version(last + 3), 100).is_err(), "no number is left out");
+}
