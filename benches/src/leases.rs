@@ -104,6 +104,7 @@ pub(crate) async fn measure(slice: Duration, report: &mut Report) -> anyhow::Res
         epoch: Some(1),
         address: ([192, 0, 2, 1], 443).into(),
         purpose: Purpose::Guest,
+        svid: None,
     };
     let (intent, entry) = ledger.intend(&cleared, details).await?;
     report.part("part.recheck.us", repeat(slice, || select().map(drop).map_err(Into::into))?);

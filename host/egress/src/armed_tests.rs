@@ -130,6 +130,7 @@ impl House {
             epoch: Some(selected.epoch()),
             address: ([127, 0, 0, 1], 443).into(),
             purpose: Purpose::Mint,
+            svid: None,
         };
         let (intent, _) = self.ledger.intend(&cleared, details).await.unwrap_or_else(|error| panic!("{error}"));
         let lease = self.strongbox.lease_source(selected.clone(), &Vessel::default(), &intent, now);

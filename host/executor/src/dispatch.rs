@@ -190,6 +190,7 @@ impl Shared {
             epoch: selected.as_ref().map(Selected::epoch),
             address: vetted.address(),
             purpose: Purpose::Guest,
+            svid: selected.as_ref().and_then(|selected| self.executor.strongbox.svid_of(selected)),
         };
         if self.held.is_stopped() {
             return Err(HOST_NOT_SENT.into());

@@ -65,13 +65,17 @@ fn sentence(record: &Record) -> Option<String> {
 
 fn intended(dispatch: &DispatchFacts) -> String {
     let place = format!("{} {}", dispatch.method.as_str(), dispatch.place);
+    let proven = dispatch
+        .svid
+        .as_ref()
+        .map_or_else(String::new, |serial| format!(", proving the X.509-SVID with serial {serial}"));
     match (&dispatch.credential, &dispatch.slot, dispatch.version, dispatch.epoch) {
         (Some(credential), Some(slot), Some(version), Some(epoch)) => {
             format!(
-                "{place} was bound by slot `{slot}`: version {version} of {credential} was attached, at epoch {epoch}"
+                "{place} was bound by slot `{slot}`: version {version} of {credential} was attached, at epoch {epoch}{proven}"
             )
         }
-        (Some(credential), None, ..) => format!("{place} was asked to mint a token for {credential}"),
+        (Some(credential), None, ..) => format!("{place} was asked to mint a token for {credential}{proven}"),
         _ => format!("{place} is on the allowlist: no credential was attached"),
     }
 }

@@ -11,6 +11,7 @@ use keybearer_egress::SendLimits;
 use keybearer_gate::Cleared;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::Facts;
+use keybearer_gate::How;
 use keybearer_gate::Refusal;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
@@ -136,13 +137,25 @@ impl Transport for Way<'_> {
                 None => lease,
             })
         };
-        self.send(cleared, selected, Purpose::Mint, deadline, lease).await
+        let svid = match cleared.attach().map(|attach| &attach.how) {
+            Some(How::Exchange(carried)) => self.0.strongbox.svid_carried(carried, selected, vessel),
+            _ => Ok(None),
+        };
+        let why = Why { purpose: Purpose::Mint, svid: svid.map_err(|_| MintFault::Stale)? };
+        self.send(cleared, selected, why, deadline, lease).await
     }
 
     async fn give_back(&self, cleared: Cleared, undo: &Undo, deadline: Instant) -> Result<Raw, MintFault> {
         let lease = |intent: &Intent| self.0.strongbox.lease_undo(undo, intent);
-        self.send(cleared, &undo.selected, Purpose::GiveBack, deadline, lease).await
+        let why = Why { purpose: Purpose::GiveBack, svid: None };
+        self.send(cleared, &undo.selected, why, deadline, lease).await
     }
+}
+
+/// What the record says of a request to a source beside what was cleared and selected.
+struct Why {
+    purpose: Purpose,
+    svid: Option<String>,
 }
 
 impl Way<'_> {
@@ -150,7 +163,7 @@ impl Way<'_> {
         &self,
         cleared: Cleared,
         selected: &Selected,
-        purpose: Purpose,
+        why: Why,
         deadline: Instant,
         lease: impl FnOnce(&Intent) -> Result<Lease, LeaseRefused>,
     ) -> Result<Raw, MintFault> {
@@ -164,7 +177,8 @@ impl Way<'_> {
             version: Some(selected.version()),
             epoch: Some(selected.epoch()),
             address: vetted.address(),
-            purpose,
+            purpose: why.purpose,
+            svid: why.svid,
         };
         let started = Instant::now();
         let (intent, entry) = executor.ledger.intend(&cleared, details).await.map_err(|_| MintFault::Host)?;

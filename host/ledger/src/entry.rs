@@ -35,6 +35,7 @@ pub struct Intent {
     credential: Option<CredentialId>,
     version: Option<u32>,
     epoch: Option<u64>,
+    svid: Option<String>,
 }
 
 impl Intent {
@@ -66,6 +67,12 @@ impl Intent {
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
+    }
+
+    /// The serial number of the X.509-SVID that the record names.
+    #[must_use]
+    pub fn svid(&self) -> Option<&str> {
+        self.svid.as_deref()
     }
 }
 
@@ -106,7 +113,7 @@ impl ActReceipt {
 }
 
 /// What is known of a dispatch beside what was cleared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct IntentDetails {
     /// The version that will go out; none where nothing is attached.
     pub version: Option<u32>,
@@ -116,6 +123,8 @@ pub struct IntentDetails {
     pub address: SocketAddr,
     /// On whose behalf.
     pub purpose: Purpose,
+    /// The serial number of the X.509-SVID that the connection proves, where it proves one.
+    pub svid: Option<String>,
 }
 
 impl Ledger {
@@ -157,6 +166,7 @@ impl Ledger {
             credential: dispatch.credential,
             version: dispatch.version,
             epoch: dispatch.epoch,
+            svid: dispatch.svid,
         };
         Ok((intent, entry))
     }
@@ -230,6 +240,7 @@ fn dispatch_facts(cleared: &Cleared, details: IntentDetails) -> DispatchFacts {
         grant: attach.and_then(|attach| attach.grant.clone()),
         version: details.version,
         epoch: details.epoch,
+        svid: details.svid,
     }
 }
 

@@ -265,6 +265,9 @@ pub struct DispatchFacts {
     /// The credential's epoch at selection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The serial number of the X.509-SVID that the connection proves, in hexadecimal, where it proves one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub svid: Option<String>,
 }
 
 /// How a dispatch ended.
@@ -498,6 +501,9 @@ pub(crate) mod encode {
         }
         if let Some(epoch) = dispatch.epoch {
             json(&mut text, "epoch", &epoch);
+        }
+        if let Some(svid) = &dispatch.svid {
+            json(&mut text, "svid", svid);
         }
         text
     }

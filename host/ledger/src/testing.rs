@@ -152,7 +152,7 @@ pub(crate) fn cleared_for(facts: &Facts, credential: &CredentialId) -> Cleared {
 
 pub(crate) fn details() -> IntentDetails {
     let address: SocketAddr = "203.0.113.7:443".parse().expect("address");
-    IntentDetails { version: Some(2), epoch: Some(3), address, purpose: Purpose::Mint }
+    IntentDetails { version: Some(2), epoch: Some(3), address, purpose: Purpose::Mint, svid: None }
 }
 
 /// Runs what may wait, on this thread.

@@ -158,6 +158,7 @@ impl House {
             epoch: selected.map(Selected::epoch),
             address: ([127, 0, 0, 1], 443).into(),
             purpose: Purpose::Guest,
+            svid: selected.and_then(|selected| self.strongbox.svid_of(selected)),
         };
         let folder = self.folder.path();
         let ledger = self.ledger.get_or_init(|| {

@@ -234,7 +234,14 @@ impl Strongbox {
     /// [`LeaseRefused`]; no guard is held then and nothing was opened that is not wiped.
     pub fn lease(&self, selected: Selected, intent: &Intent, now: UnixMillis) -> Result<Lease, LeaseRefused> {
         check_recorded(&selected, intent)?;
-        self.lease_recorded(selected, now)
+        let lease = self.lease_recorded(selected, now)?;
+        // The record names the very identity: one that was replaced meanwhile is chosen anew.
+        if let Leased::Minted(CredentialKind::SpiffeX509(recipe), secret) = &lease.value
+            && (intent.svid().is_none() || self.svids.serial_of(&recipe.spiffe_id, secret).as_deref() != intent.svid())
+        {
+            return Err(LeaseRefused::Stale);
+        }
+        Ok(lease)
     }
 
     /// Leases what asks a source: the recipe's stored value and what the vessel holds.

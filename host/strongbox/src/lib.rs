@@ -94,6 +94,7 @@ pub use strongbox::Strongbox;
 pub use svid::SvidFacts;
 pub use svid::SvidMessage;
 pub use svid::SvidRefused;
+pub use svid::SvidReplaced;
 pub use svid::SvidsChanged;
 pub use vessel::Vessel;
 pub use webhook::Webhook;

@@ -12,7 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::Auth;
+use keybearer_gate::Carried;
 use keybearer_gate::CredentialKind;
+use keybearer_gate::Ingredient;
 use keybearer_gate::SpiffeId;
 use keybearer_gate::svid_chain;
 use parking_lot::RwLock;
@@ -20,6 +23,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::ClientIdentity;
+use crate::Selected;
 use crate::Strongbox;
 use crate::Vessel;
 use crate::accept::VALUE_BYTES_MAX;
@@ -69,6 +73,11 @@ const SVIDS_MAX: usize = 64;
 #[error("the Workload API's message is not as it should be: {0}")]
 pub struct SvidRefused(&'static str);
 
+/// A newer identity came, or this one was taken away, since it was chosen: choose again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the identity was replaced since it was chosen")]
+pub struct SvidReplaced;
+
 /// What is known of an identity that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SvidFacts {
@@ -94,7 +103,14 @@ impl Svids {
     /// Whether a value is the newest identity of what its kind names; true for a kind that names none.
     pub(crate) fn is_newest(&self, kind: &CredentialKind, value: &Secret) -> bool {
         let CredentialKind::SpiffeX509(recipe) = kind else { return true };
-        self.0.read().get(&recipe.spiffe_id).is_some_and(|held| held.secret.expose() == value.expose())
+        self.serial_of(&recipe.spiffe_id, value).is_some()
+    }
+
+    /// The serial number of a value that is the newest identity of an id.
+    pub(crate) fn serial_of(&self, id: &SpiffeId, value: &Secret) -> Option<String> {
+        let held = self.0.read();
+        let held = held.get(id).filter(|held| held.secret.expose() == value.expose())?;
+        Some(held.facts.serial.clone())
     }
 }
 
@@ -128,6 +144,33 @@ impl Strongbox {
         let held = held.get(id).filter(|held| now < held.facts.ends)?;
         vessel.put(name, Arc::clone(&held.secret));
         Some(held.facts.clone())
+    }
+
+    /// The serial number of the identity that a connection to an upstream would prove now; none for a credential that is
+    /// none, or of which there is none.
+    #[must_use]
+    pub fn svid_of(&self, selected: &Selected) -> Option<String> {
+        let CredentialKind::SpiffeX509(recipe) = selected.kind() else { return None };
+        self.svids.0.read().get(&recipe.spiffe_id).map(|held| held.facts.serial.clone())
+    }
+
+    /// The serial number of the identity that the connection of a request to a source will prove; none for a request that
+    /// proves none.
+    ///
+    /// # Errors
+    /// [`SvidReplaced`].
+    pub fn svid_carried(
+        &self,
+        carried: &Carried,
+        selected: &Selected,
+        vessel: &Vessel,
+    ) -> Result<Option<String>, SvidReplaced> {
+        let (Auth::ClientCertificate(Ingredient::Held(name)), Some(id)) = (&carried.auth, selected.kind().x509_svid())
+        else {
+            return Ok(None);
+        };
+        let serial = vessel.get(name).and_then(|secret| self.svids.serial_of(id, secret));
+        serial.map(Some).ok_or(SvidReplaced)
     }
 
     /// What is held, for records.

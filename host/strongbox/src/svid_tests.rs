@@ -2,13 +2,19 @@
 
 use keybearer_contract::UnixMillis;
 use keybearer_gate::SpiffeId;
+use keybearer_gate::SpiffeX509;
 use rcgen::CertificateParams;
 use rcgen::KeyPair;
 use rcgen::KeyUsagePurpose;
 use rcgen::SanType;
 
 use super::*;
+use crate::LeaseRefused;
+use crate::Yield;
 use crate::fixture::House;
+use crate::fixture::NOW;
+use crate::fixture::cleared;
+use crate::fixture::facts;
 
 const ID: &str = "spiffe://acme.example/keybearer";
 
@@ -71,6 +77,36 @@ fn r04_each_message_replaces_what_was_held() {
     assert_eq!(house.strongbox.svid(&id(), &mut vessel, "svid", now), None);
     assert_eq!(house.strongbox.forget_svids().gone.len(), 1);
     assert!(house.strongbox.svid_facts().is_empty());
+}
+
+// If it failed, the ledger would name another certificate than the one that the upstream was shown.
+#[tokio::test]
+async fn p6_an_svid_that_was_replaced_since_the_intent_was_recorded_is_not_proved() {
+    let house = House::new();
+    let tenant = house.tenant();
+    let credential = house.credential(&tenant, CredentialKind::SpiffeX509(SpiffeX509 { spiffe_id: id() }), "");
+    let selected = house.selected(&tenant, &credential);
+    let come = || {
+        let taken = house.strongbox.take_svids(message(&svid_of(ID))).expect("whole");
+        let mut vessel = Vessel::default();
+        house.strongbox.svid(&id(), &mut vessel, "svid", NOW).expect("held");
+        let yielded = Yield { parts: vec!["svid"], life_s: Some(600), ..Yield::default() };
+        house.strongbox.keep(&selected, &vessel, yielded, &facts(&tenant), NOW).expect("kept");
+        taken.fresh[0].serial.clone()
+    };
+    let cleared = || cleared(&tenant, "bearer", &credential, "/x");
+    for _ in 0..2 {
+        let serial = come();
+        let recorded = house.intent(&cleared(), Some(&selected)).await;
+        assert_eq!(recorded.svid(), Some(serial.as_str()));
+        assert!(house.strongbox.lease(selected.clone(), &recorded, NOW).is_ok());
+        come();
+        assert!(matches!(house.strongbox.lease(selected.clone(), &recorded, NOW), Err(LeaseRefused::Stale)));
+    }
+    house.strongbox.forget_svids();
+    let unnamed = house.intent(&cleared(), Some(&selected)).await;
+    assert_eq!(unnamed.svid(), None);
+    assert!(matches!(house.strongbox.lease(selected, &unnamed, NOW), Err(LeaseRefused::Stale)));
 }
 
 // If it failed, a host cut off from its Workload API would show what is over, instead of nothing.

@@ -120,6 +120,13 @@ mod needs_openbao {
             shown
         }
 
+        /// How many requests the ledger says proved the SVID of this serial number.
+        fn proved(&self, serial: &str) -> anyhow::Result<usize> {
+            let ledger = self.server.ledger()?;
+            let intended = ledger.iter().filter(|record| record["kind"] == "dispatch_intended");
+            Ok(intended.filter(|record| record["svid"] == serial).count())
+        }
+
         fn place(&self, login: Value) -> Value {
             let mut server = json!({"url": format!("https://{}:8200/", OpenBao::NAME), "login": login});
             if !self.bao.namespace().is_empty() {
@@ -163,6 +170,9 @@ mod needs_openbao {
             let heard = [stage.get("api.test").await?, stage.get("api.test").await?];
             assert_eq!(heard.each_ref().map(|heard| heard.outcome.as_str()), ["200", "200"], "{}", heard[0].text());
             assert_eq!(stage.shown(), [svid.certificate.clone(), svid.certificate.clone()]);
+            let serial = serial(&svid.certificate);
+            assert!(stage.tenant.explain(&heard[0].call).await?.contains(&serial), "which one was proved is on record");
+            assert_eq!(stage.proved(&serial)?, 2, "and that of no other request");
             secrets.push(svid.key);
         }
         Stage::grant(&stage.other, "api", kind).await?;
@@ -214,6 +224,9 @@ mod needs_openbao {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_host_logs_in_to_vault_by_its_x509_svid_and_by_a_jwt_svid() -> anyhow::Result<()> {
         let stage = Stage::new().await?;
+        let svid = Svid::issue(&stage.bao, ID, 600).await?;
+        stage.workload.serve(vec![svid.clone()]);
+        stage.taken(&svid).await?;
         let root = stage.bao.read("pki/cert/ca").await?;
         let more = json!({
             "certificate": root["data"]["certificate"], "allowed_uri_sans": [ID], "token_policies": ["keybearer"],
@@ -234,6 +247,11 @@ mod needs_openbao {
         };
         assert_eq!(stage.get("static.test").await?.outcome, "200");
         assert_eq!(said(&stage), [format!("Bearer {value}")]);
+        assert_eq!(
+            stage.proved(&serial(&svid.certificate))?,
+            1,
+            "the login, and neither the read nor the guest's request"
+        );
 
         let mut by_jwt = kind.clone();
         by_jwt["server"]["login"] =
