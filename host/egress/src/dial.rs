@@ -111,6 +111,8 @@ impl Dialler {
         let (io, watch) = Watched::new(TokioIo::new(stream));
         let io = io.observed(self.is_observed);
         let (sender, connection) = self.http.handshake(io).await.map_err(|_| SendReason::Unreachable)?;
+        // Nobody but who asked for a WebSocket takes the connection over: every other answer of 101 is refused.
+        let connection = connection.with_upgrades();
         Ok(Connection { sender, driver: Driver::new(connection, watch), address, opened: Instant::now() })
     }
 }

@@ -42,6 +42,9 @@ use crate::config::Deadlines;
 use crate::dial::Connection;
 use crate::dial::Dialler;
 use crate::drive::CalledOff;
+use crate::messages;
+use crate::messages::Messages;
+use crate::messages::Opened;
 use crate::names::Dns;
 use crate::pool::Idle as _;
 use crate::pool::Pool;
@@ -230,6 +233,41 @@ impl Egress {
         let mut connection = fresh.map_err(SendReason::not_sent)?;
         let answer = self.carry(&mut connection, request, None::<UseGuard>, limits, SendReason::Unreachable).await?;
         Ok(answer.status)
+    }
+
+    /// Sends an armed request that opens a connection on which its destination sends messages, over TLS and on a
+    /// connection of its own.
+    ///
+    /// # Errors
+    /// [`SendFault`]: what went wrong, and whether the upstream may have acted.
+    pub async fn open_messages(&self, armed: Armed, vetted: &Vetted, deadline: Instant) -> Result<Opened, SendFault> {
+        if armed.destination() != vetted.destination() || vetted.destination().scheme() != Scheme::Https {
+            return Err(SendReason::Refused.not_sent());
+        }
+        let (mut request, guard, identity) = written(armed.open());
+        let accepts = messages::ask(request.headers_mut()).map_err(SendReason::not_sent)?;
+        let to = Peer { vetted, identity: identity.map(|identity| identity.certified()) };
+        let mut connection = self.fresh(guard.as_ref(), to, deadline).await.map_err(SendReason::not_sent)?;
+        if connection.driver.watch.begin(guard).is_err() {
+            return Err(SendReason::Unreachable.not_sent());
+        }
+        let Connection { sender, driver, .. } = &mut connection;
+        let asking = async {
+            let sent = timeout_at(deadline, sender.try_send_request(request.map(Full::new))).await;
+            let response = sent.map_err(|_| SendReason::Timeout)?.map_err(|_| SendReason::MalformedAnswer)?;
+            if !messages::is_open(response.status(), response.headers(), &accepts) {
+                return Ok(Opened::Refused(response.status().as_u16()));
+            }
+            let upgraded = timeout_at(deadline, hyper::upgrade::on(response)).await;
+            let upgraded = upgraded.map_err(|_| SendReason::Timeout)?.map_err(|_| SendReason::MalformedAnswer)?;
+            Ok(Opened::Messages(Box::new(Messages::new(upgraded).await)))
+        };
+        let opened = driver.run(asking).await.unwrap_or_else(|CalledOff| Err(SendReason::Cancelled));
+        // An answer that came before the request had left would leave its guard on the connection.
+        if opened.is_ok() && !driver.watch.finish() {
+            return Err(SendReason::MalformedAnswer.maybe_sent());
+        }
+        opened.map_err(SendReason::maybe_sent)
     }
 
     /// Closes the idle connections on which a credential was used, and says how many; those in use are closed

@@ -14,6 +14,7 @@ mod dispatch;
 mod drive;
 #[cfg(test)]
 mod fixture;
+mod messages;
 mod names;
 mod pool;
 #[cfg(test)]
@@ -37,6 +38,8 @@ pub use dispatch::Message;
 pub use dispatch::SendFault;
 pub use dispatch::SendLimits;
 pub use dispatch::SendReason;
+pub use messages::Messages;
+pub use messages::Opened;
 pub use names::Answers;
 pub use names::Looking;
 pub use names::NameFault;

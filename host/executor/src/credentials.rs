@@ -43,7 +43,7 @@ impl Executor {
     /// [`Code::CredentialRefused`] for a value that is too short or not fit for its place; [`Code::Conflict`] for a
     /// name that is taken; [`Code::TooMany`].
     pub async fn store_credential(
-        &self,
+        self: &Arc<Self>,
         context: &TenantContext,
         new: NewCredential,
         value: SecretInput,
@@ -79,6 +79,7 @@ impl Executor {
         crate::blocking(move || store.insert_credential(stored)).await?;
         drop(turn);
         self.record_act(context, ActKind::CredentialStored, &id, (Some(1), 1)).await?;
+        self.listen_to(&record);
         Ok(view(&record))
     }
 

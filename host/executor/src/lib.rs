@@ -38,6 +38,7 @@ mod rotation;
 mod rows;
 mod runs;
 mod schemas;
+mod subscriptions;
 mod succession;
 mod tenants;
 mod tokens;
@@ -162,6 +163,7 @@ pub struct Executor {
     pub(crate) quotas: Quotas,
     pub(crate) mints: keybearer_sources::Mints,
     pub(crate) watches: watches::Watches,
+    pub(crate) subscriptions: subscriptions::Subscriptions,
     pub(crate) workload: std::sync::OnceLock<Arc<keybearer_sources::WorkloadApi>>,
     pub(crate) consents: consent::Consents,
     pub(crate) orphans: Arc<orphans::Orphans>,
@@ -279,6 +281,7 @@ impl Executor {
         while !self.stopping.load(Ordering::Acquire) {
             minutes.tick().await;
             self.strongbox.forget_ended();
+            self.listen_to_all();
             self.carry_out_rotations().await;
             self.keep_uses().await;
         }

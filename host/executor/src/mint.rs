@@ -3,25 +3,34 @@
 //! strongbox unread, and reaches no guest.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keybearer_contract::Code;
 use keybearer_contract::Delivery;
 use keybearer_contract::UnixMillis;
+use keybearer_egress::Opened;
+use keybearer_egress::SendFault;
 use keybearer_egress::SendLimits;
+use keybearer_egress::Vetted;
 use keybearer_gate::Cleared;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::Facts;
 use keybearer_gate::How;
 use keybearer_gate::Refusal;
+use keybearer_ledger::DispatchEntry;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
 use keybearer_ledger::Intent;
 use keybearer_ledger::IntentDetails;
 use keybearer_ledger::Purpose;
 use keybearer_sandbox::UpstreamReason;
+use keybearer_sources::Listen;
 use keybearer_sources::MintFault;
 use keybearer_sources::Transport;
+use keybearer_sources::UNWATCHED_S;
 use keybearer_sources::Wanted;
+use keybearer_strongbox::AnswerRefused;
+use keybearer_strongbox::Armed;
 use keybearer_strongbox::KeepRefused;
 use keybearer_strongbox::Lease;
 use keybearer_strongbox::LeaseRefused;
@@ -78,7 +87,7 @@ impl Executor {
     /// The same, in the caller's own task: for what does not renew itself.
     pub(crate) async fn mint_now(&self, facts: &Facts, selected: &Selected, times: Times) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
-        let (watched, Times { deadline, until }) = (self.is_watched(&facts.tenant), times);
+        let (watched, Times { deadline, until }) = (self.is_source_watched(&record), times);
         let wanted = Wanted { facts, record: &record, selected, watched, deadline, until };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
             MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
@@ -89,6 +98,10 @@ impl Executor {
             // What the source said is in the ledger, not in the guest's ear: the guest's own request was not sent.
             _ => upstream(UpstreamReason::Unreachable, Delivery::NotSent).into(),
         })?;
+        if watched && record.kind.changes_unseen() && !self.is_source_watched(&record) {
+            // While it was asked its source fell silent, and what was there aged: so does this.
+            self.strongbox.age(&facts.tenant, selected.credential(), Duration::from_secs(UNWATCHED_S));
+        }
         if let Some(life) = self.strongbox.minted_life(&facts.tenant, selected.credential()) {
             self.uses.note_minted(&facts.tenant, selected.credential(), life.as_secs(), UnixMillis::now());
         }
@@ -167,6 +180,25 @@ impl Way<'_> {
         deadline: Instant,
         lease: impl FnOnce(&Intent) -> Result<Lease, LeaseRefused>,
     ) -> Result<Raw, MintFault> {
+        let started = Instant::now();
+        let (armed, vetted, entry) = self.prepare(cleared, selected, why, deadline, lease).await?;
+        let sent_bytes = armed.body_bytes();
+        let limits = SendLimits { deadline, response_bytes: ANSWER_BYTES_MAX };
+        let answered = self.0.egress.send(armed, vetted, limits).await;
+        let recorded = answered.as_ref().map(Raw::status).map_err(|fault| *fault);
+        entry.close(outcome(recorded, sent_bytes, started)).await.map_err(|_| MintFault::Host)?;
+        answered.map_err(mint_fault)
+    }
+
+    /// From a request that is cleared to one that can be sent, with its record in the ledger.
+    async fn prepare(
+        &self,
+        cleared: Cleared,
+        selected: &Selected,
+        why: Why,
+        deadline: Instant,
+        lease: impl FnOnce(&Intent) -> Result<Lease, LeaseRefused>,
+    ) -> Result<(Armed, Vetted, DispatchEntry), MintFault> {
         let executor = self.0;
         let vetted = executor.egress.vet(cleared.destination(), deadline).await.map_err(|fault| match fault {
             keybearer_egress::VetFault::Refused(refusal) => MintFault::NotCleared(refusal),
@@ -180,7 +212,6 @@ impl Way<'_> {
             purpose: why.purpose,
             svid: why.svid,
         };
-        let started = Instant::now();
         let (intent, entry) = executor.ledger.intend(&cleared, details).await.map_err(|_| MintFault::Host)?;
         let lease = lease(&intent);
         let armed = lease.ok().and_then(|lease| keybearer_strongbox::place(cleared, intent, lease).ok());
@@ -189,23 +220,62 @@ impl Way<'_> {
             entry.close(outcome).await.map_err(|_| MintFault::Host)?;
             return Err(MintFault::Stale);
         };
-        let sent_bytes = armed.body_bytes();
-        let limits = SendLimits { deadline, response_bytes: ANSWER_BYTES_MAX };
-        let answered = executor.egress.send(armed, vetted, limits).await;
-        let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let outcome = match &answered {
-            Ok(raw) => DispatchOutcome { sent_bytes, wall_ms, ..DispatchOutcome::answered(raw.status()) },
-            Err(fault) => {
-                let recorded = DispatchOutcome::failed(crate::dispatch::recorded(fault.reason), fault.delivery);
-                DispatchOutcome { sent_bytes, wall_ms, ..recorded }
-            }
-        };
-        entry.close(outcome).await.map_err(|_| MintFault::Host)?;
-        answered.map_err(|fault| match fault.reason {
+        Ok((armed, vetted, entry))
+    }
+}
+
+impl Listen for Way<'_> {
+    type Messages = Incoming;
+
+    async fn listen(
+        &self,
+        cleared: Cleared,
+        selected: &Selected,
+        vessel: &Vessel,
+        deadline: Instant,
+    ) -> Result<Incoming, MintFault> {
+        let lease =
+            |intent: &Intent| self.0.strongbox.lease_source(selected.clone(), vessel, intent, UnixMillis::now());
+        // A login's token is what proves who listens.
+        let why = Why { purpose: Purpose::Listen, svid: None };
+        let started = Instant::now();
+        let (armed, vetted, entry) = self.prepare(cleared, selected, why, deadline, lease).await?;
+        let opened = self.0.egress.open_messages(armed, &vetted, deadline).await;
+        let recorded = opened.as_ref().map(Opened::status).map_err(|fault| *fault);
+        entry.close(outcome(recorded, 0, started)).await.map_err(|_| MintFault::Host)?;
+        match opened.map_err(mint_fault)? {
+            Opened::Messages(messages) => Ok(Incoming(messages)),
+            Opened::Refused(status) => Err(AnswerRefused::Status { status, code: None }.into()),
+        }
+    }
+}
+
+/// What a source says on a connection that stays open.
+pub(crate) struct Incoming(Box<keybearer_egress::Messages>);
+
+impl keybearer_sources::Messages for Incoming {
+    async fn next(&mut self) -> Result<bytes::Bytes, MintFault> {
+        self.0.next().await.map_err(|reason| match reason {
             keybearer_egress::SendReason::Timeout => MintFault::TimedOut,
-            keybearer_egress::SendReason::Cancelled => MintFault::Stale,
             _ => MintFault::Unavailable,
         })
+    }
+}
+
+fn outcome(answered: Result<u16, SendFault>, sent_bytes: u64, started: Instant) -> DispatchOutcome {
+    let wall_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let outcome = match answered {
+        Ok(status) => DispatchOutcome::answered(status),
+        Err(fault) => DispatchOutcome::failed(crate::dispatch::recorded(fault.reason), fault.delivery),
+    };
+    DispatchOutcome { sent_bytes, wall_ms, ..outcome }
+}
+
+fn mint_fault(fault: SendFault) -> MintFault {
+    match fault.reason {
+        keybearer_egress::SendReason::Timeout => MintFault::TimedOut,
+        keybearer_egress::SendReason::Cancelled => MintFault::Stale,
+        _ => MintFault::Unavailable,
     }
 }
 

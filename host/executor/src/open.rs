@@ -46,6 +46,7 @@ use crate::notices::Notices;
 use crate::rows::RowCeilings;
 use crate::rows::Rows;
 use crate::runs::LiveRuns;
+use crate::subscriptions::Subscriptions;
 use crate::uses::Uses;
 use crate::watches::Watches;
 
@@ -227,6 +228,7 @@ impl Executor {
             quotas,
             mints: keybearer_sources::Mints::new(),
             watches: Watches::default(),
+            subscriptions: Subscriptions::default(),
             workload: std::sync::OnceLock::new(),
             consents: crate::consent::Consents::default(),
             orphans: Arc::default(),

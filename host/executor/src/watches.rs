@@ -120,7 +120,7 @@ impl Executor {
             if was_watched && !now.get(&tenant).copied().unwrap_or(false) {
                 tracing::warn!(%tenant, "a hook fell silent: what is fetched is used for {UNWATCHED_S} s at most");
                 let recipes = self.store.credentials(&tenant);
-                for record in recipes.iter().filter(|record| record.kind.changes_unseen()) {
+                for record in recipes.iter().filter(|record| record.kind.changes_unseen() && !record.kind.listens()) {
                     self.strongbox.age(&tenant, &record.id, Duration::from_secs(UNWATCHED_S));
                 }
             }

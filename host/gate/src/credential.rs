@@ -277,6 +277,12 @@ impl CredentialKind {
         }
     }
 
+    /// Whether its source is listened to, and tells of a change by itself.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        matches!(self, Self::VaultKv(recipe) if recipe.events)
+    }
+
     /// Whether its value comes from the place that this reference names, as its source writes it.
     #[must_use]
     pub fn is_fetched_from(&self, reference: &str) -> bool {

@@ -11,6 +11,8 @@ pub enum Purpose {
     Guest,
     /// The host asks a source for a value.
     Mint,
+    /// The host asks a source to tell of changes, on a connection that stays open.
+    Listen,
     /// The host gives a minted value back to its issuer.
     GiveBack,
     /// The host asks an issuer for its metadata; no credential is on it.

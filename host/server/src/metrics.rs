@@ -96,7 +96,7 @@ impl Metrics {
         &self,
         counters: &Counters,
         ready: bool,
-        hooks: (u64, u64),
+        watched: [(u64, u64); 2],
         workload: Option<WorkloadView>,
     ) -> String {
         let mut text = String::new();
@@ -105,7 +105,7 @@ impl Metrics {
         }
         let own = text.trim_end().strip_suffix("# EOF").map(str::len);
         text.truncate(own.unwrap_or(text.len()));
-        write_counters(&mut text, counters, ready, hooks);
+        write_counters(&mut text, counters, ready, watched);
         if let Some(workload) = workload {
             write_workload(&mut text, workload);
         }
@@ -128,7 +128,7 @@ fn write_workload(text: &mut String, workload: WorkloadView) {
     );
 }
 
-fn write_counters(text: &mut String, counters: &Counters, ready: bool, (live, silent): (u64, u64)) {
+fn write_counters(text: &mut String, counters: &Counters, ready: bool, [hooks, subscriptions]: [(u64, u64); 2]) {
     let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, u64)]| {
         let name = format!("keybearer_{name}");
         // Writing to a string does not fail.
@@ -162,8 +162,11 @@ fn write_counters(text: &mut String, counters: &Counters, ready: bool, (live, si
     family("notice_tries", "counter", "Tries of notices, and notices that were given up", &notices);
     let waiting = [(String::new(), counters.notices_waiting)];
     family("notices_waiting", "gauge", "Notices that wait to be taken", &waiting);
-    let hooks = [("{state=\"live\"}".to_owned(), live), ("{state=\"silent\"}".to_owned(), silent)];
+    let hooks = [("{state=\"live\"}".to_owned(), hooks.0), ("{state=\"silent\"}".to_owned(), hooks.1)];
     family("hooks", "gauge", "Hooks that promised to be heard of", &hooks);
+    let subscriptions =
+        [("{state=\"live\"}".to_owned(), subscriptions.0), ("{state=\"broken\"}".to_owned(), subscriptions.1)];
+    family("subscriptions", "gauge", "Sources that tell of changes by themselves", &subscriptions);
     family("ready", "gauge", "Whether calls can be taken", &[(String::new(), u64::from(ready))]);
 }
 
@@ -176,7 +179,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("submit_call", StatusCode::OK, Duration::from_millis(3));
         metrics.answered("none", StatusCode::NOT_FOUND, Duration::ZERO);
-        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true, (1, 2), None);
+        let text = metrics.text(&Counters { calls_succeeded: 7, ..Counters::default() }, true, [(1, 2), (3, 4)], None);
         assert!(text.ends_with("keybearer_ready 1\n# EOF\n") && text.matches("# EOF").count() == 1, "{text}");
         assert!(text.contains("keybearer_http_requests_total{route=\"submit_call\",class=\"2xx\"} 1"), "{text}");
         assert!(text.contains("keybearer_calls_total{outcome=\"succeeded\"} 7"), "{text}");

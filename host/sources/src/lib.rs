@@ -13,6 +13,7 @@ mod oauth;
 mod registration;
 mod spiffe;
 mod succession;
+mod tidings;
 mod vault;
 mod way;
 
@@ -38,6 +39,10 @@ pub use succession::Successor;
 pub use succession::renew;
 pub use succession::retire;
 pub use succession::unwrap;
+pub use tidings::Listen;
+pub use tidings::Messages;
+pub use tidings::Tidings;
+pub use tidings::subscribe;
 pub use way::Keeper;
 pub use way::Transport;
 pub use way::undo;

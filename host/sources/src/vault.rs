@@ -1,6 +1,8 @@
 //! The Vault API (HashiCorp Vault, OpenBao): how the host logs in, and what it asks for then. A login's
 //! token is used by every fetch of the same credential and run while it lives.
 
+mod events;
+
 use std::time::Duration;
 
 use keybearer_contract::Method;
@@ -25,6 +27,9 @@ use crate::MintFault;
 use crate::Transport;
 use crate::spiffe;
 use crate::way::Way;
+
+pub(crate) use events::VaultEvents;
+pub(crate) use events::listen;
 
 /// The name under which a login's token is held.
 const TOKEN: &str = "login_token";

@@ -26,6 +26,7 @@ use crate::MintFault;
 use crate::Wanted;
 use crate::WorkloadApi;
 use crate::spiffe::no_svid;
+use crate::tidings::Listen;
 
 /// The way of one request to a source: vetted address, intent, lease, dispatch.
 pub trait Transport: Keeper {
@@ -133,6 +134,18 @@ impl<'mint, T: Transport> Way<'mint, T> {
         let exchanged = self.transport.exchange(request, selected, &self.vessel, deadline);
         let raw = timeout_at(deadline, exchanged).await.map_err(|_| MintFault::TimedOut)??;
         Ok(self.strongbox.read_answer(raw, &shape, selected, &mut self.vessel)?)
+    }
+
+    /// Sends one request that opens a connection on which the source tells things.
+    pub(crate) async fn listen(&mut self, exchange: Exchange) -> Result<T::Messages, MintFault>
+    where
+        T: Listen,
+    {
+        let Wanted { facts, record, selected, deadline, .. } = self.wanted;
+        let request = clear_exchange(facts, record, exchange).map_err(MintFault::NotCleared)?;
+        let deadline = deadline.min(Instant::now() + EXCHANGE_MAX);
+        let listening = self.transport.listen(request, selected, &self.vessel, deadline);
+        timeout_at(deadline, listening).await.map_err(|_| MintFault::TimedOut)?
     }
 
     /// For whose call it is.

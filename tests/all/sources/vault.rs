@@ -1,6 +1,7 @@
 //! The Vault API, as OpenBao speaks it.
 
 mod database;
+mod events;
 mod faults;
 mod kv;
 mod logins;

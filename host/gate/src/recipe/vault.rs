@@ -151,6 +151,10 @@ pub struct VaultKv {
     /// For how many seconds what was read is used before it is read again.
     #[serde(default = "ttl_s")]
     pub ttl_s: u64,
+    /// Whether the server is listened to: HashiCorp Vault's event notifications (Enterprise, from 1.16 on) tell that
+    /// the key changed. While they do not come, what was read is used for 30 seconds at most.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub events: bool,
 }
 
 /// An account that a database engine makes for us, and takes away again.
@@ -232,8 +236,20 @@ impl VaultKv {
             .is_some_and(|path| path == self.path.as_str())
     }
 
+    /// Whether an event that names this path, as the server writes it, is about this key, whatever was done to it:
+    /// `mount/data/path`, `mount/metadata/path` and so on.
+    #[must_use]
+    pub fn is_told_of(&self, path: &str) -> bool {
+        let below = path.strip_prefix(self.mount.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        let key = below.and_then(|rest| rest.split_once('/'));
+        key.is_some_and(|(_, key)| key.trim_end_matches('/') == self.path.as_str())
+    }
+
     pub(crate) fn check(&self) -> Result<(), RecipeRefused> {
         self.server.check()?;
+        if self.events && self.version.is_some() {
+            return Err(RecipeRefused("a version that is pinned does not change: leave `events` out"));
+        }
         let texts = [Some(&self.field), self.user_field.as_ref(), self.tenant.as_ref()];
         if !texts.into_iter().flatten().all(|text| is_plain(text)) {
             return Err(RecipeRefused("`field`, `user_field` and `tenant` are 1 to 200 bytes of plain text"));

@@ -29,6 +29,13 @@ pub(crate) async fn readyz(app: Arc<App>, _input: Input) -> Result<Reply, Proble
                 sentences +=
                     &format!("{silent} of {of} hooks are silent: what is fetched is used for a short time only\n");
             }
+            let (live, broken) = app.executor.subscriptions_live_and_broken();
+            if broken > 0 {
+                let of = live + broken;
+                sentences += &format!(
+                    "{broken} of {of} subscriptions are broken: what is fetched is used for a short time only\n"
+                );
+            }
             if let Some(workload) = app.executor.workload().filter(|workload| workload.state != WorkloadState::Live) {
                 let held = workload.held;
                 sentences +=
@@ -42,8 +49,8 @@ pub(crate) async fn readyz(app: Arc<App>, _input: Input) -> Result<Reply, Proble
 
 /// GET /metrics
 pub(crate) async fn metrics(app: Arc<App>, _input: Input) -> Result<Reply, Problem> {
-    let hooks = app.executor.hooks_live_and_silent();
+    let watched = [app.executor.hooks_live_and_silent(), app.executor.subscriptions_live_and_broken()];
     let workload = app.executor.workload();
-    let text = app.metrics.text(&app.executor.counters(), app.executor.ready().is_ok(), hooks, workload);
+    let text = app.metrics.text(&app.executor.counters(), app.executor.ready().is_ok(), watched, workload);
     Ok(Reply::bytes(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
 }
