@@ -42,6 +42,7 @@ use bindings::GuestPre;
 use bindings::keybearer::tool::call;
 use bindings::keybearer::tool::http;
 use bindings::keybearer::tool::log;
+use bindings::keybearer::tool::signing;
 use bindings::keybearer::tool::types;
 
 /// A linked component and its engine.
@@ -130,6 +131,27 @@ impl http::Host for State {
         _requests: Vec<http::Request>,
     ) -> wasmtime::Result<Vec<Result<http::Response, http::Error>>> {
         Err(wasmtime::Error::msg("nothing that is measured sends several requests"))
+    }
+}
+
+/// Nothing that is measured has anything signed.
+impl signing::Host for State {
+    fn mac(&mut self, _slot: String, _message: Vec<u8>) -> wasmtime::Result<Result<Vec<u8>, signing::Error>> {
+        Ok(Err(signing::Error::Denied))
+    }
+
+    fn jwt(&mut self, _slot: String, _claims: Vec<signing::Claim>) -> wasmtime::Result<Result<String, signing::Error>> {
+        Ok(Err(signing::Error::Denied))
+    }
+
+    fn presign(
+        &mut self,
+        _slot: String,
+        _method: http::Method,
+        _url: String,
+        _expires_s: u32,
+    ) -> wasmtime::Result<Result<String, signing::Error>> {
+        Ok(Err(signing::Error::Denied))
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keybearer_contract::Digest;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature;
 use keybearer_contract::Limits;
 use keybearer_contract::TenantId;
 use keybearer_contract::TokenId;
@@ -29,6 +30,7 @@ use keybearer_sandbox::Outlet;
 use keybearer_sandbox::ReplyParts;
 use keybearer_sandbox::Sandbox;
 use keybearer_sandbox::SandboxConfig;
+use keybearer_sandbox::SigningFault;
 use keybearer_sandbox::Tool;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -142,5 +144,17 @@ impl Outlet for Closed {
 
     fn send(&self, _request: GuestRequest) -> oneshot::Receiver<Result<Never, GuestFault>> {
         oneshot::channel().1
+    }
+
+    type Signature = Never;
+
+    fn sign(&self, _asked: GuestSignature) -> oneshot::Receiver<Result<Never, SigningFault>> {
+        oneshot::channel().1
+    }
+}
+
+impl keybearer_sandbox::GuestSignature for Never {
+    fn into_bytes(self) -> Vec<u8> {
+        Vec::new()
     }
 }

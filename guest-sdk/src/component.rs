@@ -9,6 +9,7 @@ use crate::bindings;
 use crate::bindings::keybearer::tool::call as call_import;
 use crate::bindings::keybearer::tool::http as http_import;
 use crate::bindings::keybearer::tool::log as log_import;
+use crate::bindings::keybearer::tool::signing as signing_import;
 use crate::call::Context;
 use crate::http::Delivery;
 use crate::http::Error;
@@ -18,6 +19,7 @@ use crate::http::Parts;
 use crate::http::Response;
 use crate::http::UpstreamReason;
 use crate::log::Level;
+use crate::signing;
 
 /// The export `describe`.
 #[must_use]
@@ -81,17 +83,51 @@ pub(crate) fn base_url(slot: &str) -> Option<String> {
     call_import::base_url(slot)
 }
 
+pub(crate) fn mac(slot: &str, message: &[u8]) -> Result<Vec<u8>, signing::Error> {
+    signing_import::mac(slot, message).map_err(unsigned)
+}
+
+pub(crate) fn jwt(slot: &str, claims: &[(&str, &str)]) -> Result<String, signing::Error> {
+    let claim =
+        |(name, value): &(&str, &str)| signing_import::Claim { name: (*name).to_owned(), value: (*value).to_owned() };
+    let claims: Vec<_> = claims.iter().map(claim).collect();
+    signing_import::jwt(slot, &claims).map_err(unsigned)
+}
+
+pub(crate) fn presign(slot: &str, method: Method, url: &str, expires_s: u32) -> Result<String, signing::Error> {
+    signing_import::presign(slot, say_method(method), url, expires_s).map_err(unsigned)
+}
+
+fn unsigned(error: signing_import::Error) -> signing::Error {
+    match error {
+        signing_import::Error::Denied => signing::Error::Denied,
+        signing_import::Error::Host => signing::Error::Host,
+        signing_import::Error::Guest(fault) => signing::Error::Guest(match fault {
+            signing_import::GuestFault::MessageTooLarge => signing::GuestFault::MessageTooLarge,
+            signing_import::GuestFault::MalformedClaim => signing::GuestFault::MalformedClaim,
+            signing_import::GuestFault::MalformedUrl => signing::GuestFault::MalformedUrl,
+            signing_import::GuestFault::ExpiresOutOfRange => signing::GuestFault::ExpiresOutOfRange,
+            signing_import::GuestFault::TooManyRequests => signing::GuestFault::TooManyRequests,
+            signing_import::GuestFault::TooManyBytes => signing::GuestFault::TooManyBytes,
+        }),
+    }
+}
+
+fn say_method(method: Method) -> http_import::Method {
+    match method {
+        Method::Get => http_import::Method::Get,
+        Method::Head => http_import::Method::Head,
+        Method::Post => http_import::Method::Post,
+        Method::Put => http_import::Method::Put,
+        Method::Patch => http_import::Method::Patch,
+        Method::Delete => http_import::Method::Delete,
+        Method::Options => http_import::Method::Options,
+    }
+}
+
 fn say(request: Parts) -> http_import::Request {
     http_import::Request {
-        method: match request.method {
-            Method::Get => http_import::Method::Get,
-            Method::Head => http_import::Method::Head,
-            Method::Post => http_import::Method::Post,
-            Method::Put => http_import::Method::Put,
-            Method::Patch => http_import::Method::Patch,
-            Method::Delete => http_import::Method::Delete,
-            Method::Options => http_import::Method::Options,
-        },
+        method: say_method(request.method),
         url: request.url,
         headers: request.headers.into_iter().map(|(name, value)| http_import::Header { name, value }).collect(),
         body: request.body,

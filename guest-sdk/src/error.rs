@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::http;
+use crate::signing;
 
 /// Why a tool has no result. The texts reach the caller and its model: name what is wrong and what to
 /// do about it.
@@ -59,6 +60,15 @@ impl From<http::Error> for ToolError {
             http::Error::Upstream(..) | http::Error::Status(_) | http::Error::Answer(_) => {
                 Self::Upstream(error.to_string())
             }
+        }
+    }
+}
+
+impl From<signing::Error> for ToolError {
+    fn from(error: signing::Error) -> Self {
+        match error {
+            signing::Error::Denied => Self::Denied,
+            signing::Error::Guest(_) | signing::Error::Host => Self::Failed(error.to_string()),
         }
     }
 }

@@ -38,6 +38,7 @@ pub mod encode;
 mod error;
 pub mod http;
 pub mod log;
+pub mod signing;
 mod tool;
 
 #[cfg(target_arch = "wasm32")]
@@ -77,6 +78,7 @@ pub mod prelude {
     pub use crate::call;
     pub use crate::http;
     pub use crate::log;
+    pub use crate::signing;
     pub use crate::tool;
 }
 

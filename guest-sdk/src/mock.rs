@@ -1,5 +1,5 @@
 //! A host for unit tests: answers by closures, records what the tool sent. Not a model of the host's
-//! policy: it knows neither manifest nor grants. But like the host it refuses a URL that is not
+//! policy: it knows neither manifest nor grants, and signs nothing ([`Host::signs`]). But like the host it refuses a URL that is not
 //! canonical and header fields that can never be a tool's, and answers `denied` to what nobody
 //! expected.
 //!
@@ -16,6 +16,7 @@
 
 mod request;
 mod rules;
+mod signing;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,6 +29,10 @@ use crate::http::Response;
 use crate::log::Level;
 
 pub use request::Request;
+pub use signing::Signing;
+pub(crate) use signing::jwt;
+pub(crate) use signing::mac;
+pub(crate) use signing::presign;
 
 /// What a closure of [`Host::on`] gives back: a [`Response`], or a `Result` of one.
 pub trait Answer {
@@ -68,6 +73,8 @@ struct State {
     base_urls: Vec<(String, String)>,
     context: Context,
     requests: RefCell<Vec<Request>>,
+    signers: Vec<(String, signing::Signer)>,
+    signings: RefCell<Vec<Signing>>,
     lines: RefCell<Vec<(Level, String)>>,
 }
 
@@ -94,6 +101,8 @@ impl Host {
                 base_urls: Vec::new(),
                 context,
                 requests: RefCell::default(),
+                signers: Vec::new(),
+                signings: RefCell::default(),
                 lines: RefCell::default(),
             }),
         }

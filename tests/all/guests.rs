@@ -8,6 +8,7 @@ mod environment;
 mod limits;
 mod outbound;
 mod registry;
+mod signing;
 mod stage;
 mod text;
 

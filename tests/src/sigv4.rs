@@ -66,6 +66,37 @@ impl Sigv4 {
         ensure!(part("Signature")? == expected, "the signature does not match: {}", canonical.join("\n"));
         Ok(())
     }
+
+    /// Checks a URL that is good by itself, for a request of this method to S3, for so many seconds.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_url(&self, method: &str, url: &str, expires_s: u32) -> anyhow::Result<()> {
+        let rest = url.strip_prefix("https://").context("another scheme")?;
+        let (host, rest) = rest.split_once('/').context("no path")?;
+        let (path, query) = rest.split_once('?').context("no query")?;
+        let (query, signature) = query.rsplit_once("&X-Amz-Signature=").context("no signature")?;
+        let part = |name: &str| {
+            let pairs: Vec<_> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+            let found: Vec<_> = pairs.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).collect();
+            ensure!(found.len() == 1, "{name} is not there once: {query}");
+            Ok(String::from_utf8(decode(found[0].1))?)
+        };
+        let time = part("X-Amz-Date")?;
+        let scope = format!("{}/{}/{}/aws4_request", time.get(..8).context("no day")?, self.region, self.service);
+        ensure!(part("X-Amz-Algorithm")? == "AWS4-HMAC-SHA256", "another algorithm");
+        ensure!(part("X-Amz-Credential")? == format!("{}/{scope}", self.id), "signed by or for another: {query}");
+        ensure!(part("X-Amz-Expires")? == expires_s.to_string(), "good for another time: {query}");
+        ensure!(part("X-Amz-SignedHeaders")? == "host" && !query.contains("Security-Token"), "more than the host");
+        let (path, query) = (encode(&decode(&format!("/{path}")), "/"), canonical(query));
+        let fields = format!("host:{host}\n");
+        let canonical = [method, &path, &query, &fields, "host", "UNSIGNED-PAYLOAD"].join("\n");
+        let digest = hex::encode(digest::digest(&digest::SHA256, canonical.as_bytes()));
+        let key = scope.split('/').fold(format!("AWS4{}", self.secret).into_bytes(), |key, step| mac(&key, step));
+        let expected = hex::encode(mac(&key, &format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{digest}")));
+        ensure!(signature == expected, "the signature does not match: {canonical}");
+        Ok(())
+    }
 }
 
 fn canonical(query: &str) -> String {

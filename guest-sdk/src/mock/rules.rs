@@ -46,7 +46,7 @@ pub(super) fn check(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-fn is_canonical(url: &str) -> bool {
+pub(super) fn is_canonical(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let (authority, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));

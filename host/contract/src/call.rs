@@ -92,6 +92,33 @@ pub struct GuestRequest {
     pub body: Option<Vec<u8>>,
 }
 
+/// What a guest asks to have signed: unchecked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GuestSignature {
+    /// The slot's name as the guest spelled it.
+    pub slot: String,
+    /// What is to be signed.
+    pub what: ToSign,
+}
+
+/// What is to be signed, by the function that the guest called.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ToSign {
+    /// A message, for a MAC.
+    Message(Vec<u8>),
+    /// Names and texts, for a JWT to claim beside what its slot says.
+    Claims(Vec<(String, String)>),
+    /// The line of a request, for a URL that is good by itself.
+    Url {
+        /// The method.
+        method: Method,
+        /// The URL as the guest spelled it.
+        url: String,
+        /// How long it is to be good, in seconds.
+        expires_s: u32,
+    },
+}
+
 /// Whether an upstream may have acted on a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

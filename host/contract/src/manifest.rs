@@ -89,7 +89,8 @@ pub struct Slot {
     pub description: String,
     /// Where the credential goes on a request.
     pub placement: Placement,
-    /// For which requests.
+    /// For which requests; none where what is signed goes to no place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bindings: Vec<Binding>,
 }
 
@@ -374,8 +375,14 @@ impl Manifest {
             if self.slots[..index].iter().any(|other| other.name == *name) {
                 return rule(format!("slot `{name}` is declared twice"));
             }
-            if slot.bindings.is_empty() {
-                return rule(format!("slot `{name}` has no binding: it could never be used"));
+            match (slot.placement.has_place(), slot.bindings.is_empty()) {
+                (true, true) => return rule(format!("slot `{name}` has no binding: it could never be used")),
+                (false, false) => {
+                    return rule(format!(
+                        "slot `{name}` has a binding, and what it signs goes to no place: leave it out"
+                    ));
+                }
+                _ => {}
             }
             if let Err(why) = slot.placement.check() {
                 return rule(format!("slot `{name}`: {why}"));
@@ -383,8 +390,12 @@ impl Manifest {
             for binding in &slot.bindings {
                 let place = format!("slot `{name}`");
                 check_place(&place, &binding.methods, &binding.paths, binding.port, &binding.headers)?;
+                if !slot.placement.is_on_requests() && !binding.headers.is_empty() {
+                    return rule(format!("{place}: a URL that is signed takes no `headers` along"));
+                }
             }
         }
+        crate::placement::check_contexts(&self.slots).map_err(ManifestInvalid::Rule)?;
         for allow in &self.allow {
             let place = format!("allow `{}`", allow.host);
             check_place(&place, &allow.methods, &allow.paths, allow.port(), &allow.headers)?;

@@ -5,7 +5,10 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::Function;
 use crate::Manifest;
+use crate::Placement;
+use crate::Signs;
 use crate::ToolDescription;
 
 /// One thing to mend.
@@ -91,6 +94,7 @@ pub fn check_description(manifest: &Manifest, tools: &[ToolDescription]) -> Vec<
         }
         check_properties(&format!("{place}.input_schema"), &tool.input_schema, &mut findings);
     }
+    check_functions(manifest, &mut findings);
     let mut texts = vec![("manifest".to_owned(), serde_json::to_value(manifest).unwrap_or_default())];
     for tool in tools {
         texts.push((format!("tool.{}", tool.name), serde_json::to_value(tool).unwrap_or_default()));
@@ -99,6 +103,20 @@ pub fn check_description(manifest: &Manifest, tools: &[ToolDescription]) -> Vec<
         check_values(place, value, &mut findings);
     }
     findings
+}
+
+/// A JWT that a tool holds and that names nobody is good wherever its key is known.
+fn check_functions(manifest: &Manifest, findings: &mut Vec<Finding>) {
+    for slot in &manifest.slots {
+        if let Placement::Function(Function { signs: Signs::Jwt(jwt), .. }) = &slot.placement
+            && !jwt.claims.contains_key("aud")
+        {
+            findings.push(Finding {
+                place: format!("manifest.slots.{}.placement.signs.claims", slot.name),
+                message: "what it signs is for nobody in particular: fix `aud` to the one who is to take it".to_owned(),
+            });
+        }
+    }
 }
 
 /// A parameter that asks the model for a credential: the model must never hold one.

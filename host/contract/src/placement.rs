@@ -1,18 +1,26 @@
 //! Placements: where a slot's credential goes on a request, and what of the request is the slot's alone from
 //! then on. Not for putting it there.
 
+mod function;
 mod hmac;
 mod jwt;
 
 use serde::Deserialize;
 use serde::Serialize;
 
+pub use self::function::Function;
+pub use self::function::Signs;
+pub use self::function::SignsJwt;
+pub use self::function::SignsMac;
+pub use self::function::SignsUrl;
+pub(crate) use self::function::check_contexts;
 pub use self::hmac::Hmac;
 pub use self::hmac::HmacAlgorithm;
 pub use self::hmac::HmacEncoding;
 pub use self::hmac::HmacOver;
 pub use self::jwt::Jwt;
 pub use self::jwt::SigningAlgorithm;
+pub use self::jwt::is_claim_text;
 use crate::manifest::is_ownable_header;
 use crate::manifest::is_token;
 
@@ -58,6 +66,9 @@ pub enum Placement {
     /// `Authorization: Bearer …` of a JWT that the host makes and signs; the value is a private key. What it claims
     /// stands here.
     Jwt(Jwt),
+    /// Nothing on any request: the tool asks the host to sign with it, and holds what is made. What that can be stands
+    /// here.
+    Function(Function),
 }
 
 /// What a signature of AWS adds to a request.
@@ -82,7 +93,7 @@ impl Placement {
         match self {
             Self::Bearer | Self::Basic | Self::Jwt(_) => header == "authorization",
             Self::Header { name } => header == name,
-            Self::Query { .. } | Self::MutualTls => false,
+            Self::Query { .. } | Self::MutualTls | Self::Function(_) => false,
             Self::Sigv4 { .. } => SIGV4_HEADERS.contains(&header),
             Self::Hmac(hmac) => hmac.owns_header(header),
         }
@@ -93,10 +104,35 @@ impl Placement {
     pub fn owns_parameter(&self, parameter: &str) -> bool {
         match self {
             Self::Query { name } => parameter.eq_ignore_ascii_case(name),
-            Self::Sigv4 { .. } => SIGV4_PARAMETERS.iter().any(|owned| parameter.eq_ignore_ascii_case(owned)),
+            Self::Sigv4 { .. } => is_sigv4_parameter(parameter),
             Self::Bearer | Self::Basic | Self::Header { .. } => false,
+            Self::Function(function) => function.has_place() && is_sigv4_parameter(parameter),
             Self::MutualTls | Self::Hmac(_) | Self::Jwt(_) => false,
         }
+    }
+
+    /// What a slot of it signs for its tools, and for whom, in words for the person who approves it.
+    #[must_use]
+    pub fn signs(&self) -> Option<String> {
+        match self {
+            Self::Function(function) => Some(function.words()),
+            _ => None,
+        }
+    }
+
+    /// Whether a slot of it has bindings: what is signed without a place has none, everything else some.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        match self {
+            Self::Function(function) => function.has_place(),
+            _ => true,
+        }
+    }
+
+    /// Whether it puts anything on requests to the places that its bindings name.
+    #[must_use]
+    pub fn is_on_requests(&self) -> bool {
+        !matches!(self, Self::Function(_))
     }
 
     /// Whether a manifest may say this.
@@ -112,6 +148,7 @@ impl Placement {
             Self::Sigv4 { region, service, actions, resources } => check_sigv4([region, service], actions, resources),
             Self::Hmac(hmac) => hmac.check(),
             Self::Jwt(jwt) => jwt.check(),
+            Self::Function(function) => function.check(),
             _ => Ok(()),
         }
     }
@@ -152,6 +189,10 @@ fn is_resource(text: &str) -> bool {
     let [arn, partition, service, _region, _account, resource] = parts[..] else { return false };
     let is_arn = arn == "arn" && (partition == "aws" || partition.starts_with("aws-")) && is_scope_word(service);
     is_arn && !resource.is_empty() && text.len() <= 512 && text.bytes().all(fits)
+}
+
+fn is_sigv4_parameter(parameter: &str) -> bool {
+    SIGV4_PARAMETERS.iter().any(|owned| parameter.eq_ignore_ascii_case(owned))
 }
 
 /// A part of a signature's scope, where `/` separates.

@@ -29,6 +29,7 @@ use keybearer_sandbox::CallSetup;
 use keybearer_sandbox::Ended;
 use keybearer_sandbox::Stop;
 use keybearer_store::IdempotentCall;
+use keybearer_strongbox::MadeInCall;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
@@ -125,6 +126,7 @@ impl Executor {
             response_bytes: limits.response_bytes,
             credentials: resolved.grants.iter().filter_map(|grant| grant.credential.clone()).collect(),
             requests: AtomicU32::new(0),
+            made: MadeInCall::default(),
         });
         let setup = CallSetup { limits, deadline, attempt: request.attempt, base_urls: base_urls(resolved) };
         let outlet = CallOutlet::new(Arc::clone(&shared));
@@ -252,10 +254,14 @@ fn scrub(ended: Ended, shared: &Shared) -> Clean {
     let set = shared.scrub_set();
     let scrubbed = |mut text: String| {
         keybearer_strongbox::scrub_text(&set, &mut text);
+        shared.made.scrub_text(&mut text);
         text
     };
     let outcome = match ended.outcome {
-        Ok(result) => Ok(scrubbed(result)),
+        Ok(mut result) => {
+            shared.made.scrub_result(&set, &mut result);
+            Ok(result)
+        }
         Err(Stop::InvalidArguments(text)) => Err(Stop::InvalidArguments(scrubbed(text))),
         Err(Stop::Upstream(text)) => Err(Stop::Upstream(scrubbed(text))),
         Err(Stop::Failed(text)) => Err(Stop::Failed(scrubbed(text))),

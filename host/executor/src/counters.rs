@@ -15,8 +15,10 @@ pub struct Counters {
     pub calls_failed: Vec<(Code, u64)>,
     /// Outbound requests that were answered.
     pub dispatches_answered: u64,
-    /// Outbound requests that were refused before anything was sent.
+    /// Outbound requests and signatures that were refused before anything was sent or signed.
     pub dispatches_refused: u64,
+    /// Signatures that were made for guests.
+    pub signatures: u64,
     /// Values of credentials that upstreams sent back and that were taken out.
     pub reflected: u64,
     /// Calls running now.
@@ -36,6 +38,7 @@ pub(crate) struct Counting {
     failed: Vec<AtomicU64>,
     answered: AtomicU64,
     refused: AtomicU64,
+    signed: AtomicU64,
     reflected: AtomicU64,
 }
 
@@ -46,6 +49,7 @@ impl Default for Counting {
             failed: Code::ALL.iter().map(|_| AtomicU64::default()).collect(),
             answered: AtomicU64::default(),
             refused: AtomicU64::default(),
+            signed: AtomicU64::default(),
             reflected: AtomicU64::default(),
         }
     }
@@ -68,6 +72,10 @@ impl Counting {
         self.reflected.fetch_add(reflected, Ordering::Relaxed);
     }
 
+    pub(crate) fn signed(&self) {
+        self.signed.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
@@ -80,6 +88,7 @@ impl Counting {
             calls_failed: failed.collect(),
             dispatches_answered: read(&self.answered),
             dispatches_refused: read(&self.refused),
+            signatures: read(&self.signed),
             reflected: read(&self.reflected),
             calls_running,
             notices_waiting: notices[0],

@@ -11,6 +11,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::GrantId;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature;
 use keybearer_contract::Method;
 use keybearer_contract::SlotName;
 use keybearer_contract::UnixMillis;
@@ -40,10 +41,12 @@ use keybearer_sandbox::GuestMistake;
 use keybearer_sandbox::GuestReply;
 use keybearer_sandbox::Outlet;
 use keybearer_sandbox::ReplyParts;
+use keybearer_sandbox::SigningFault;
 use keybearer_sandbox::UpstreamReason;
 use keybearer_strongbox::Armed;
 use keybearer_strongbox::Flight;
 use keybearer_strongbox::LeaseRefused;
+use keybearer_strongbox::MadeInCall;
 use keybearer_strongbox::Reply;
 use keybearer_strongbox::ScrubFault;
 use keybearer_strongbox::ScrubLimits;
@@ -60,6 +63,7 @@ use crate::holders::Held;
 use crate::holders::Rider;
 use crate::mint::Times;
 use crate::runs::Within;
+use crate::signature::ForGuest;
 
 /// What the dispatches of one call share.
 pub(crate) struct CallOutlet(Arc<Shared>);
@@ -76,8 +80,10 @@ pub(crate) struct Shared {
     pub(crate) response_bytes: u64,
     /// The credentials of those grants: looked for in answers even when a grant is taken meanwhile.
     pub(crate) credentials: Vec<CredentialId>,
-    /// Requests that the guest made, refused ones too.
+    /// Requests that the guest made, refused ones too; signatures are among them.
     pub(crate) requests: AtomicU32,
+    /// What was signed for the guest: looked for in all that it hears and says from then on.
+    pub(crate) made: MadeInCall,
 }
 
 /// A scrubbed answer, as the sandbox takes it.
@@ -112,6 +118,23 @@ impl Outlet for CallOutlet {
             drop(answer.send(reply.map(Scrubbed)));
         };
         tokio::spawn(dispatching.instrument(span));
+        waiting
+    }
+
+    type Signature = ForGuest;
+
+    fn sign(&self, asked: GuestSignature) -> oneshot::Receiver<Result<ForGuest, SigningFault>> {
+        let (answer, waiting) = oneshot::channel();
+        let shared = Arc::clone(&self.0);
+        let running = shared.executor.running.token();
+        let span = tracing::debug_span!("signature", tenant = %shared.facts.tenant, call = %shared.facts.call);
+        let signing = async move {
+            let _running = running;
+            let signature = Box::pin(shared.sign(asked)).await;
+            // As for a request: a guest that was stopped no longer waits.
+            drop(answer.send(signature.map(ForGuest)));
+        };
+        tokio::spawn(signing.instrument(span));
         waiting
     }
 }
@@ -179,7 +202,7 @@ impl Shared {
         let manifest = &self.package.record.manifest;
         let rights = Rights { grants: &self.grants_now(), credentials: self.executor.store.as_ref() };
         let cleared = keybearer_gate::clear(&self.facts, manifest, rights, request)?;
-        let selected = self.select(&cleared)?;
+        let selected = self.select(cleared.attach())?;
         let vetted = self.executor.egress.vet(cleared.destination(), self.deadline).await?;
         if let Some(selected) = selected.as_ref().filter(|selected| !self.is_ready(selected)) {
             let times = Times { deadline: self.deadline, until: self.within.until(self.deadline) };
@@ -285,7 +308,10 @@ impl Shared {
         let scrub_limits = ScrubLimits { decoded_bytes_max: self.response_bytes };
         let set = self.scrub_set();
         match keybearer_strongbox::scrub(raw, &set, scrub_limits) {
-            Ok((reply, reflected)) => Ok((reply, u32::try_from(reflected.count).unwrap_or(u32::MAX))),
+            Ok((mut reply, reflected)) => {
+                let count = reflected.count.saturating_add(self.made.scrub_reply(&mut reply));
+                Ok((reply, u32::try_from(count).unwrap_or(u32::MAX)))
+            }
             Err(fault) => {
                 let (recorded, told) = match fault {
                     ScrubFault::TooLarge => (Fault::AnswerTooLarge, UpstreamReason::AnswerTooLarge),
@@ -298,12 +324,12 @@ impl Shared {
         }
     }
 
-    fn is_ready(&self, selected: &Selected) -> bool {
+    pub(crate) fn is_ready(&self, selected: &Selected) -> bool {
         self.executor.strongbox.is_ready(selected, UnixMillis::now())
     }
 
     /// What was sealed ∩ what holds now, and covers this very version.
-    fn grants_now(&self) -> Vec<Grant> {
+    pub(crate) fn grants_now(&self) -> Vec<Grant> {
         let now = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
         now.iter()
             .filter(|grant| self.sealed.contains(&grant.id) && catalogue::covers(grant, &self.package.record))
@@ -312,8 +338,8 @@ impl Shared {
     }
 
     /// The version to use; nothing is opened.
-    fn select(&self, cleared: &Cleared) -> Result<Option<Selected>, Refusal> {
-        let Some(Attach { slot: Some(slot), grant, credential, how: How::Slot(placement) }) = cleared.attach() else {
+    pub(crate) fn select(&self, attach: Option<&Attach>) -> Result<Option<Selected>, Refusal> {
+        let Some(Attach { slot: Some(slot), grant, credential, how: How::Slot(placement) }) = attach else {
             return Ok(None);
         };
         let selected = self
@@ -386,7 +412,7 @@ const STALE_TRIES_MAX: u32 = 4;
 
 /// New dispatches after the selected version was rotated out: one for each rotation within the few
 /// milliseconds from selection to use.
-const SELECTION_TRIES_MAX: u32 = 4;
+pub(crate) const SELECTION_TRIES_MAX: u32 = 4;
 
 /// Ready when the credential that the request carries is revoked; its connection is closed then.
 async fn revoked(flight: Option<&Flight>) {

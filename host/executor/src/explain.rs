@@ -46,8 +46,11 @@ fn sentence(record: &Record) -> Option<String> {
     Some(match &record.body {
         Body::CallBegun { facts } => format!("{} was called by {}", facts.tool, facts.principal),
         Body::DispatchRefused { method, place, refusal, .. } => {
-            let method = method.map_or("?", keybearer_contract::Method::as_str);
-            format!("{method} {place} was refused, no credential attached: {refusal}")
+            let method = match method {
+                Some(method) => format!("{} ", method.as_str()),
+                None => String::new(),
+            };
+            format!("{method}{place} was refused, no credential attached: {refusal}")
         }
         Body::DispatchIntended { dispatch } => intended(dispatch),
         Body::DispatchClosed { dispatch, outcome } => closed(dispatch, outcome),
@@ -64,7 +67,15 @@ fn sentence(record: &Record) -> Option<String> {
 }
 
 fn intended(dispatch: &DispatchFacts) -> String {
-    let place = format!("{} {}", dispatch.method.as_str(), dispatch.place);
+    let method = dispatch.method.map(|method| format!("{} ", method.as_str())).unwrap_or_default();
+    let place = format!("{method}{}", dispatch.place);
+    if let (Some(signed), Some(credential), Some(slot)) = (&dispatch.signed, &dispatch.credential, &dispatch.slot) {
+        let (version, epoch) = (dispatch.version.unwrap_or_default(), dispatch.epoch.unwrap_or_default());
+        return format!(
+            "{place} was asked of slot `{slot}`: version {version} of {credential}, at epoch {epoch}, was to sign {} bytes",
+            signed.bytes
+        );
+    }
     let proven = dispatch
         .svid
         .as_ref()
@@ -86,6 +97,7 @@ fn closed(dispatch: &DispatchFacts, outcome: &DispatchOutcome) -> String {
         (None, Some(fault)) => {
             format!("failed: {}", serde_json::to_value(fault).unwrap_or_default().as_str().unwrap_or("unknown"))
         }
+        (None, None) if dispatch.signed.is_some() => "was signed".to_owned(),
         (None, None) => "ended".to_owned(),
     };
     let reflected = match outcome.reflected {

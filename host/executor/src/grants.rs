@@ -171,6 +171,7 @@ impl Executor {
             credential: grant.credential.clone(),
             base_url: grant.base_url.clone(),
             actions: grant.actions.clone(),
+            signs: grant.approved.slot.as_ref().and_then(|slot| slot.placement.signs()),
             approved: grant.approved.package,
             covers_newest: newest.is_some_and(|record| catalogue::covers(grant, &record)),
             created: grant.created,

@@ -38,6 +38,7 @@ mod rotation;
 mod rows;
 mod runs;
 mod schemas;
+mod signature;
 mod subscriptions;
 mod succession;
 mod tenants;

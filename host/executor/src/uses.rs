@@ -11,6 +11,7 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Cleared;
+use keybearer_gate::ClearedSignature;
 use keybearer_store::UseRow;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -90,6 +91,15 @@ impl Uses {
         if let Some(grant) = &attach.grant {
             self.note(tenant, grant.as_str(), now, |_| ());
             self.note(tenant, attach.credential.as_str(), now, |used| used.places.note(cleared));
+        }
+    }
+
+    /// Something is about to be signed with a credential.
+    pub(crate) fn note_signature(&self, cleared: &ClearedSignature, now: UnixMillis) {
+        let (tenant, attach) = (&cleared.facts().tenant, cleared.attach());
+        if let Some(grant) = &attach.grant {
+            self.note(tenant, grant.as_str(), now, |_| ());
+            self.note(tenant, attach.credential.as_str(), now, |used| used.places.note_signature(cleared));
         }
     }
 

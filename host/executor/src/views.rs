@@ -266,6 +266,9 @@ pub struct GrantView {
     /// The tools that may use it.
     #[schema(value_type = Option<Vec<String>>)]
     pub actions: Option<Vec<ToolName>>,
+    /// What the slot signs for its tools, and for whom, in words; none where the credential goes on requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs: Option<String>,
     /// The version that was approved.
     #[schema(value_type = String)]
     pub approved: Digest,

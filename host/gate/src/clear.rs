@@ -193,7 +193,7 @@ enum Place<'manifest> {
     Bound(&'manifest Slot, &'manifest Binding),
 }
 
-fn no_binding(method: Method, target: &Target) -> Refusal {
+pub(crate) fn no_binding(method: Method, target: &Target) -> Refusal {
     Refusal::NoBinding { method: method.as_str().to_owned(), place: target.place() }
 }
 
@@ -206,7 +206,7 @@ fn find_place<'manifest>(
     target: &Target,
 ) -> Result<Place<'manifest>, Refusal> {
     let mut bound = None;
-    for slot in &manifest.slots {
+    for slot in manifest.slots.iter().filter(|slot| slot.placement.is_on_requests()) {
         let grant = grants.iter().find(|grant| grant.slot.as_ref() == Some(&slot.name));
         let Some(binding) = slot.bindings.iter().find(|binding| names(binding, grant, method, target)) else {
             continue;
@@ -229,7 +229,7 @@ fn find_place<'manifest>(
     allow.map(Place::Allowed).ok_or_else(|| no_binding(method, target))
 }
 
-fn names(binding: &Binding, grant: Option<&Grant>, method: Method, target: &Target) -> bool {
+pub(crate) fn names(binding: &Binding, grant: Option<&Grant>, method: Method, target: &Target) -> bool {
     let destination = target.destination();
     let host_fits = match &binding.host {
         HostRule::Exact(host) => host == destination.host(),
@@ -245,7 +245,7 @@ fn names(binding: &Binding, grant: Option<&Grant>, method: Method, target: &Targ
         && binding.paths.iter().any(|pattern| pattern.matches(target.path()))
 }
 
-fn attach(facts: &Facts, slot: &Slot, grants: &[Grant]) -> Result<Attach, Refusal> {
+pub(crate) fn attach(facts: &Facts, slot: &Slot, grants: &[Grant]) -> Result<Attach, Refusal> {
     let grant = grants
         .iter()
         .find(|grant| grant.slot.as_ref() == Some(&slot.name))
@@ -264,7 +264,12 @@ fn attach(facts: &Facts, slot: &Slot, grants: &[Grant]) -> Result<Attach, Refusa
 }
 
 /// What the slot asks ∩ what the credential's own terms allow.
-fn check_terms(record: Option<&CredentialRecord>, slot: &Slot, method: Method, target: &Target) -> Result<(), Refusal> {
+pub(crate) fn check_terms(
+    record: Option<&CredentialRecord>,
+    slot: &Slot,
+    method: Method,
+    target: &Target,
+) -> Result<(), Refusal> {
     match record {
         None => Err(Refusal::CredentialUnusable { slot: slot.name.clone() }),
         Some(record) if record.terms.allow(method, target) => Ok(()),
@@ -298,7 +303,7 @@ fn check_headers(headers: Vec<GuestHeader>) -> Result<Vec<(String, Vec<u8>)>, Re
 }
 
 /// The guest must not set a parameter that the slot owns, in any spelling (threats N20, P09).
-fn check_parameters(placement: &Placement, query: Option<&str>) -> Result<(), Refusal> {
+pub(crate) fn check_parameters(placement: &Placement, query: Option<&str>) -> Result<(), Refusal> {
     let pairs = query.unwrap_or_default().split(['&', ';']);
     for pair in pairs {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
@@ -312,4 +317,4 @@ fn check_parameters(placement: &Placement, query: Option<&str>) -> Result<(), Re
 
 #[cfg(test)]
 #[path = "clear_tests.rs"]
-mod tests;
+pub(crate) mod tests;

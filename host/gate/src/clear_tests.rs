@@ -38,7 +38,7 @@ const MANIFEST: &str = r#"
     paths = ["/"]
 "#;
 
-fn facts() -> Facts {
+pub(crate) fn facts() -> Facts {
     Facts {
         tenant: TenantId::random(),
         principal: PrincipalLabel::new("token:x"),
@@ -74,7 +74,7 @@ fn request(method: Method, url: &str, headers: &[(&str, &str)]) -> GuestRequest 
 }
 
 /// Any credential there may be, held on these terms.
-struct Held(Terms);
+pub(crate) struct Held(pub(crate) Terms);
 
 impl CredentialDirectory for Held {
     fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {

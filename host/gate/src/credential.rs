@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::Placement;
 use keybearer_contract::SigningAlgorithm;
+use keybearer_contract::Signs;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
@@ -134,8 +136,7 @@ pub enum Yields {
 impl Yields {
     /// Whether this goes there.
     #[must_use]
-    pub fn fits(self, placement: &keybearer_contract::Placement) -> bool {
-        use keybearer_contract::Placement;
+    pub fn fits(self, placement: &Placement) -> bool {
         match (self, placement) {
             (Self::Bearer, Placement::Bearer)
             | (Self::Basic, Placement::Basic)
@@ -145,6 +146,11 @@ impl Yields {
             | (Self::HmacKey, Placement::Hmac(_))
             | (Self::Identity, Placement::MutualTls) => true,
             (Self::JwtKey(alg), Placement::Jwt(jwt)) => alg == jwt.algorithm,
+            (_, Placement::Function(function)) => match &function.signs {
+                Signs::Hmac(_) => self == Self::HmacKey,
+                Signs::Jwt(jwt) => self == Self::JwtKey(jwt.algorithm),
+                Signs::Sigv4(_) => self == Self::AwsKeys,
+            },
             _ => false,
         }
     }
@@ -301,8 +307,10 @@ impl CredentialKind {
 
     /// Whether this kind of credential fits that placement.
     #[must_use]
-    pub fn fits(&self, placement: &keybearer_contract::Placement) -> bool {
-        self.yields().fits(placement)
+    pub fn fits(&self, placement: &Placement) -> bool {
+        // Of a role there are sessions only: the token of one would stand in the URL that is signed.
+        let is_session = matches!((self, placement), (Self::AwsRole(_), Placement::Function(_)));
+        self.yields().fits(placement) && !is_session
     }
 }
 

@@ -282,6 +282,7 @@ mod tests {
     #[test]
     fn p08_p09_a_version_that_has_another_thing_signed_is_not_covered() {
         let mac = r#"{ kind = "hmac", header = "x-signature", algorithm = "hmac-sha256", over = "body", encoding = "hex", prefix = "v1=" }"#;
+        let url = r#"{ kind = "function", for_caller = false, signs = { kind = "sigv4", region = "eu-west-1", service = "s3", max_expires_s = 300 } }"#;
         let jwt = r#"{ kind = "jwt", algorithm = "ES256", claims = { iss = "us", aud = "them" }, lifetime_s = 60 }"#;
         for (placement, from, to) in [
             (mac, "x-signature", "x-other"),
@@ -292,6 +293,9 @@ mod tests {
             (jwt, "aud = \"them\"", "aud = \"others\""),
             (jwt, "aud = \"them\"", "aud = \"them\", scope = \"all\""),
             (jwt, "= 60", "= 61"),
+            (url, "for_caller = false", "for_caller = true"),
+            (url, "= 300", "= 301"),
+            (url, "eu-west-1", "us-east-1"),
         ] {
             let text = TEXT.replace("{ kind = \"bearer\" }", placement);
             let approved = surface(&text, "a");

@@ -102,6 +102,51 @@ pub enum Refusal {
         /// The name.
         name: String,
     },
+    /// The package has no slot of the name by which a tool asked to sign.
+    #[error("the package has no slot of that name")]
+    NoSlot,
+    /// The slot is there, and signs nothing, or nothing of that kind.
+    #[error("slot `{slot}` does not sign that: its placement says what it is for")]
+    NotItsFunction {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The message is longer than the slot signs. The guest hears this one.
+    #[error("the message is longer than the {bytes_max} bytes that slot `{slot}` signs")]
+    MessageTooLarge {
+        /// The slot.
+        slot: SlotName,
+        /// Its limit.
+        bytes_max: u32,
+    },
+    /// A claim is not printable, empty, too long, there twice, or one too many. The guest hears this one.
+    #[error("claim {index} is not fit for a JWT")]
+    MalformedClaim {
+        /// Which, from 0; its text is not repeated.
+        index: usize,
+    },
+    /// The guest claimed what is the manifest's or the host's to say.
+    #[error("claim `{name}` is not the guest's to make here")]
+    ClaimNotAllowed {
+        /// The name, without control characters, cut to 64 characters.
+        name: String,
+    },
+    /// The URL is to be good for no time, or for longer than the slot allows. The guest hears this one.
+    #[error("slot `{slot}` signs URLs that are good for 1 to {most_s} seconds")]
+    ExpiresOutOfRange {
+        /// The slot.
+        slot: SlotName,
+        /// Its limit.
+        most_s: u32,
+    },
+    /// The access key is a session's: its token would stand in the URL, for whoever reads it.
+    #[error(
+        "the access key of slot `{slot}` is of a session, whose token would stand in the URL: store a key of a user"
+    )]
+    SessionToken {
+        /// The slot.
+        slot: SlotName,
+    },
     /// The name resolves to an address that is not public.
     #[error("the host resolves to an address that is not public")]
     PrivateAddress,

@@ -8,8 +8,12 @@ use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::DispatchId;
+use keybearer_contract::GrantId;
 use keybearer_contract::Method;
+use keybearer_contract::SlotName;
+use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
+use keybearer_gate::ClearedSignature;
 use keybearer_gate::Facts;
 use keybearer_gate::Refusal;
 
@@ -36,9 +40,16 @@ pub struct Intent {
     version: Option<u32>,
     epoch: Option<u64>,
     svid: Option<String>,
+    is_signature: bool,
 }
 
 impl Intent {
+    /// Whether it is of a signature: then it sends no request, and the other way round.
+    #[must_use]
+    pub fn is_signature(&self) -> bool {
+        self.is_signature
+    }
+
     /// Which call it belongs to.
     #[must_use]
     pub fn call(&self) -> &CallId {
@@ -150,7 +161,39 @@ impl Ledger {
         cleared: &Cleared,
         details: IntentDetails,
     ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
-        let dispatch = dispatch_facts(cleared, details);
+        self.intend_dispatch(dispatch_facts(cleared, details)).await
+    }
+
+    /// Records that something is about to be signed, as durably as [`Self::intend`] does: before that no key is opened.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: nothing is signed.
+    pub async fn intend_signature(
+        &self,
+        cleared: &ClearedSignature,
+        version: u32,
+        epoch: u64,
+    ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
+        let named = Named::by(Some(cleared.attach()));
+        let facts = DispatchFacts {
+            facts: cleared.facts().clone(),
+            dispatch: DispatchId::random(),
+            purpose: Purpose::Sign,
+            method: cleared.method(),
+            place: cleared.place(),
+            address: None,
+            signed: Some(cleared.signed()),
+            credential: named.credential,
+            slot: named.slot,
+            grant: named.grant,
+            version: Some(version),
+            epoch: Some(epoch),
+            svid: None,
+        };
+        self.intend_dispatch(facts).await
+    }
+
+    async fn intend_dispatch(&self, dispatch: DispatchFacts) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
         let text: Arc<[u8]> = encode::dispatch(&dispatch).into();
         let seq = self.append("dispatch_intended", &text, Effect::Intend(&dispatch, &text))?;
         // Made before the wait: if the wait is cancelled, dropping it records that, too.
@@ -167,6 +210,7 @@ impl Ledger {
             version: dispatch.version,
             epoch: dispatch.epoch,
             svid: dispatch.svid,
+            is_signature: dispatch.purpose == Purpose::Sign,
         };
         Ok((intent, entry))
     }
@@ -185,6 +229,24 @@ impl Ledger {
         url: &str,
     ) -> Result<(), LedgerUnavailable> {
         let text = encode::refusal(facts, method, &record::recorded_place(url), refusal);
+        self.append("dispatch_refused", &text, Effect::Nothing).map(|_| ())
+    }
+
+    /// Records that a signature was refused. `place` is the URL as the guest spelled it where there is a method, and
+    /// a word of ours where there is none.
+    ///
+    /// # Errors
+    /// [`LedgerUnavailable`]: the refusal holds all the same.
+    #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
+    pub async fn refuse_signature(
+        &self,
+        facts: &Facts,
+        refusal: &Refusal,
+        method: Option<Method>,
+        place: &str,
+    ) -> Result<(), LedgerUnavailable> {
+        let place = if method.is_some() { record::recorded_place(place) } else { place.to_owned() };
+        let text = encode::refusal(facts, method, &place, refusal);
         self.append("dispatch_refused", &text, Effect::Nothing).map(|_| ())
     }
 
@@ -227,20 +289,40 @@ pub(crate) fn raised_epoch(act: &Act) -> Option<(CredentialId, u64)> {
 }
 
 fn dispatch_facts(cleared: &Cleared, details: IntentDetails) -> DispatchFacts {
-    let attach = cleared.attach();
+    let named = Named::by(cleared.attach());
     DispatchFacts {
         facts: cleared.facts().clone(),
         dispatch: DispatchId::random(),
         purpose: details.purpose,
-        method: cleared.method(),
+        method: Some(cleared.method()),
         place: format!("{}{}", cleared.destination(), cleared.path()),
-        address: details.address,
-        credential: attach.map(|attach| attach.credential.clone()),
-        slot: attach.and_then(|attach| attach.slot.clone()),
-        grant: attach.and_then(|attach| attach.grant.clone()),
+        address: Some(details.address),
+        signed: None,
+        credential: named.credential,
+        slot: named.slot,
+        grant: named.grant,
         version: details.version,
         epoch: details.epoch,
         svid: details.svid,
+    }
+}
+
+/// What a record names of what is attached.
+#[derive(Default)]
+struct Named {
+    credential: Option<CredentialId>,
+    slot: Option<SlotName>,
+    grant: Option<GrantId>,
+}
+
+impl Named {
+    fn by(attach: Option<&Attach>) -> Self {
+        let named = |attach: &Attach| Self {
+            credential: Some(attach.credential.clone()),
+            slot: attach.slot.clone(),
+            grant: attach.grant.clone(),
+        };
+        attach.map(named).unwrap_or_default()
     }
 }
 

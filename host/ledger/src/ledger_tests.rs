@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 
 use crate::testing::Place;
 use crate::testing::cleared;
+use crate::testing::cleared_signature;
 use crate::testing::details;
 use crate::testing::facts;
 use crate::testing::run;
@@ -80,6 +81,14 @@ fn every_line_reads_back_to_the_same_text_whoever_put_it_together() {
         let refusal = Refusal::NotCanonical { why: "its host is \"bad\"".to_owned() };
         ledger.refuse(&facts, &refusal, Some(Method::Get), "https://u:p@a.example/x?q=1").await.expect("refuses");
         ledger.refuse(&facts, &Refusal::Ambiguous, None, "\u{7}").await.expect("refuses");
+        let signature = cleared_signature(&facts, "a=b and no more");
+        let (intent, signing) = ledger.intend_signature(&signature, 2, 3).await.expect("intends");
+        assert!(intent.is_signature());
+        signing.close(DispatchOutcome::signed()).await.expect("closes");
+        drop(ledger.intend_signature(&signature, 2, 3).await.expect("intends"));
+        ledger.refuse_signature(&facts, &Refusal::NoSlot, None, "signing:mac").await.expect("refuses");
+        let url = "https://u:p@a.example/x?q=1";
+        ledger.refuse_signature(&facts, &Refusal::NoSlot, Some(Method::Get), url).await.expect("refuses");
         ledger.act(act(ActKind::CredentialRotated, &tenant, credential.as_str(), 7)).await.expect("acts");
         (dispatch, call)
     });
@@ -144,7 +153,26 @@ fn p6_a_dispatch_names_everything_and_is_in_the_file_before_its_intent_is_handed
     assert_eq!(dispatch.credential.as_ref(), cleared.attach().map(|attach| &attach.credential));
     assert_eq!((dispatch.version, dispatch.epoch), (Some(2), Some(3)));
     assert_eq!(dispatch.place, "https://id.example/token");
-    assert_eq!(dispatch.address, details().address);
+    assert_eq!(dispatch.address, Some(details().address));
+}
+
+#[test]
+fn p6_a_signature_names_everything_but_what_was_signed_of_which_it_has_the_digest() {
+    let place = Place::new();
+    let (ledger, _) = place.open();
+    let facts = facts();
+    let cleared = cleared_signature(&facts, "order 7");
+    let (intent, _entry) = run(ledger.intend_signature(&cleared, 2, 3)).unwrap_or_else(|error| panic!("{error}"));
+    let text = fs::read_to_string(place.segment()).expect("reads");
+    let record: Record = serde_json::from_str(text.lines().last().expect("a line")).expect("a record");
+    let Body::DispatchIntended { dispatch } = record.body else { panic!("{text}") };
+    assert_eq!((&dispatch.dispatch, &dispatch.facts), (intent.dispatch(), &facts));
+    assert_eq!((dispatch.purpose, dispatch.place.as_str()), (crate::Purpose::Sign, "signing:mac"));
+    assert_eq!((dispatch.method, dispatch.address, dispatch.version, dispatch.epoch), (None, None, Some(2), Some(3)));
+    assert_eq!(dispatch.credential.as_ref(), Some(&cleared.attach().credential));
+    let signed = dispatch.signed.expect("what was signed");
+    assert_eq!((signed.blake3, signed.bytes), (blake3::hash(b"orders-v1.order 7").to_string(), 17));
+    assert!(!text.contains("order 7"), "{text}");
 }
 
 #[test]

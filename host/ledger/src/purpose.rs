@@ -9,6 +9,8 @@ use serde::Serialize;
 pub enum Purpose {
     /// The guest asked for it.
     Guest,
+    /// No request: the guest asked for a signature, and what was made is in its hands.
+    Sign,
     /// The host asks a source for a value.
     Mint,
     /// The host asks a source to tell of changes, on a connection that stays open.

@@ -4,6 +4,8 @@
 //! The types are for reading. On the way of a call the same text is put together by hand ([`encode`]),
 //! without the many small strings that serde would make of the ids; a test holds both to the same text.
 
+pub(crate) mod encode;
+
 use std::net::SocketAddr;
 
 use keybearer_contract::Code;
@@ -18,6 +20,7 @@ use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Refusal;
+use keybearer_gate::Signed;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -244,12 +247,17 @@ pub struct DispatchFacts {
     pub dispatch: DispatchId,
     /// On whose behalf.
     pub purpose: Purpose,
-    /// The method.
-    pub method: Method,
-    /// Scheme, host, port and path; never the query.
+    /// The method; none where a signature has no place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Scheme, host, port and path, never the query; `signing:mac` or `signing:jwt` where a signature has no place.
     pub place: String,
-    /// The vetted address that is dialled.
-    pub address: SocketAddr,
+    /// The vetted address that is dialled; none for a signature, with which nothing leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// What is signed, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<Signed>,
     /// The credential, where one is attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<CredentialId>,
@@ -296,6 +304,12 @@ impl DispatchOutcome {
     #[must_use]
     pub fn answered(status: u16) -> Self {
         Self { status: Some(status), fault: None, ..Self::failed(Fault::Host, Delivery::MaybeSent) }
+    }
+
+    /// Something was signed: there is no answer, and what was made may be used anywhere.
+    #[must_use]
+    pub fn signed() -> Self {
+        Self { fault: None, ..Self::failed(Fault::Host, Delivery::MaybeSent) }
     }
 
     /// There is no answer, or none that may be used.
@@ -454,113 +468,6 @@ pub struct EpochSeen {
     pub credential: CredentialId,
     /// The highest epoch.
     pub epoch: u64,
-}
-
-pub(crate) mod encode {
-    //! The inner text of a record's JSON object, without braces.
-
-    use std::fmt::Display;
-    use std::io::Write as _;
-
-    use serde::Serialize;
-
-    use super::DispatchFacts;
-    use super::Facts;
-    use super::Method;
-    use super::Refusal;
-
-    /// Most records are shorter; one growth of the buffer is the exception.
-    const TYPICAL_BYTES: usize = 768;
-
-    /// The fields of a call.
-    pub(crate) fn facts(facts: &Facts) -> Vec<u8> {
-        let mut text = Vec::with_capacity(TYPICAL_BYTES);
-        push_facts(&mut text, facts);
-        text
-    }
-
-    /// The fields of a dispatch.
-    pub(crate) fn dispatch(dispatch: &DispatchFacts) -> Vec<u8> {
-        let mut text = facts(&dispatch.facts);
-        plain(&mut text, "dispatch", &dispatch.dispatch);
-        json(&mut text, "purpose", &dispatch.purpose);
-        plain(&mut text, "method", dispatch.method.as_str());
-        json(&mut text, "place", &dispatch.place);
-        plain(&mut text, "address", dispatch.address);
-        if let Some(credential) = &dispatch.credential {
-            plain(&mut text, "credential", credential);
-        }
-        if let Some(slot) = &dispatch.slot {
-            plain(&mut text, "slot", slot);
-        }
-        if let Some(grant) = &dispatch.grant {
-            plain(&mut text, "grant", grant);
-        }
-        if let Some(version) = dispatch.version {
-            json(&mut text, "version", &version);
-        }
-        if let Some(epoch) = dispatch.epoch {
-            json(&mut text, "epoch", &epoch);
-        }
-        if let Some(svid) = &dispatch.svid {
-            json(&mut text, "svid", svid);
-        }
-        text
-    }
-
-    /// The fields of a refusal.
-    pub(crate) fn refusal(who: &Facts, method: Option<Method>, place: &str, refusal: &Refusal) -> Vec<u8> {
-        let mut text = facts(who);
-        if let Some(method) = method {
-            plain(&mut text, "method", method.as_str());
-        }
-        json(&mut text, "place", place);
-        json(&mut text, "refusal", refusal);
-        text
-    }
-
-    /// The fields of anything, after those that are there.
-    pub(crate) fn extend(mut text: Vec<u8>, more: &impl Serialize) -> Vec<u8> {
-        let start = text.len();
-        serde_json::to_writer(&mut text, more).expect("a record has string keys and a vector takes every write");
-        text.pop();
-        if start == 0 {
-            text.remove(0);
-        } else {
-            text[start] = b',';
-        }
-        text
-    }
-
-    fn push_facts(text: &mut Vec<u8>, facts: &Facts) {
-        plain(text, "tenant", &facts.tenant);
-        // A subject of a JWT is text of somebody else's making: it alone needs escaping.
-        json(text, "principal", facts.principal.as_str());
-        plain(text, "run", &facts.run);
-        plain(text, "call", &facts.call);
-        plain(text, "tool", &facts.tool);
-        plain(text, "package", facts.package);
-    }
-
-    fn key(text: &mut Vec<u8>, name: &str) {
-        if !text.is_empty() {
-            text.push(b',');
-        }
-        text.push(b'"');
-        text.extend_from_slice(name.as_bytes());
-        text.extend_from_slice(b"\":");
-    }
-
-    /// A string whose alphabet has nothing to escape: ids, names, digests, methods, addresses.
-    fn plain(text: &mut Vec<u8>, name: &str, value: impl Display) {
-        key(text, name);
-        write!(text, "\"{value}\"").expect("a vector takes every write");
-    }
-
-    fn json<T: Serialize + ?Sized>(text: &mut Vec<u8>, name: &str, value: &T) {
-        key(text, name);
-        serde_json::to_writer(text, value).expect("a vector takes every write");
-    }
 }
 
 /// Cuts text to so many characters.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,9 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
+use keybearer_contract::UnixMillis;
 use keybearer_gate::Cleared;
+use keybearer_gate::ClearedSignature;
 use keybearer_gate::Facts;
 use keybearer_gate::PrincipalLabel;
 use parking_lot::Mutex;
@@ -148,6 +151,58 @@ pub(crate) fn cleared_for(facts: &Facts, credential: &CredentialId) -> Cleared {
     let url = "https://id.example/token?a=b".parse().expect("canonical");
     let exchange = keybearer_gate::Exchange::new(keybearer_contract::Method::Post, url);
     keybearer_gate::clear_exchange(facts, &record, exchange).unwrap_or_else(|refusal| panic!("{refusal}"))
+}
+
+/// A signature over a message of a guest's.
+pub(crate) fn cleared_signature(facts: &Facts, message: &str) -> ClearedSignature {
+    let manifest = keybearer_contract::Manifest::parse(
+        r#"
+        [package]
+        name = "stripe"
+        version = "0.1.0"
+        description = "d"
+        [[slots]]
+        name = "mac"
+        description = "d"
+        placement = { kind = "function", signs = { kind = "hmac", algorithm = "hmac-sha256", context = "orders-v1.", max_bytes = 64 } }
+    "#,
+    )
+    .expect("a manifest");
+    let credential = CredentialId::random();
+    let record = serde_json::json!({
+        "id": credential, "tenant": facts.tenant, "name": "c", "kind": { "kind": "hmac_key" },
+        "owner": "o", "justification": "j", "created": 1, "state": "active", "epoch": 3, "versions": [],
+    });
+    let slot = "mac".parse().expect("a name");
+    let grant = keybearer_gate::Grant {
+        id: keybearer_contract::GrantId::random(),
+        tenant: facts.tenant.clone(),
+        package: facts.tool.package.clone(),
+        approved: keybearer_gate::Approved::of(&manifest, facts.package, "s", &[], Some(&slot)).into(),
+        slot: Some(slot),
+        credential: Some(credential),
+        base_url: None,
+        actions: None,
+        created: UnixMillis(1),
+    };
+    let rights = keybearer_gate::Rights { grants: &[grant], credentials: &One(record) };
+    let what = keybearer_contract::ToSign::Message(message.as_bytes().to_vec());
+    let asked = keybearer_contract::GuestSignature { slot: "mac".to_owned(), what };
+    keybearer_gate::clear_signature(facts, &manifest, rights, asked, UnixMillis(1))
+        .unwrap_or_else(|refusal| panic!("{refusal}"))
+}
+
+/// The one credential there is, as JSON.
+struct One(serde_json::Value);
+
+impl keybearer_gate::CredentialDirectory for One {
+    fn credential(&self, _: &TenantId, _: &CredentialId) -> Option<Arc<keybearer_gate::CredentialRecord>> {
+        Some(Arc::new(serde_json::from_value(self.0.clone()).expect("a credential's record")))
+    }
+
+    fn data_key(&self, _: &TenantId) -> Option<keybearer_gate::Sealed> {
+        None
+    }
 }
 
 pub(crate) fn details() -> IntentDetails {

@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
     world: "keybearer:sandbox/guest",
     imports: {
         "keybearer:tool/http": async | trappable,
+        "keybearer:tool/signing": async | trappable,
         default: trappable,
     },
     exports: { default: async },
@@ -22,4 +23,5 @@ wasmtime::component::bindgen!({
 pub(crate) use keybearer::tool::call;
 pub(crate) use keybearer::tool::http;
 pub(crate) use keybearer::tool::log;
+pub(crate) use keybearer::tool::signing;
 pub(crate) use keybearer::tool::types;

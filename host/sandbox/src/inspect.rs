@@ -44,8 +44,9 @@ const SEGMENTS_MAX: u64 = 20_000;
 const INSTANCES_MAX: u64 = 1_000;
 
 /// The world's own interfaces, exactly in the version that this host speaks.
-const OWN: [&str; 4] = [
+const OWN: [&str; 5] = [
     "keybearer:tool/http@0.1.0",
+    "keybearer:tool/signing@0.1.0",
     "keybearer:tool/log@0.1.0",
     "keybearer:tool/call@0.1.0",
     "keybearer:tool/types@0.1.0",

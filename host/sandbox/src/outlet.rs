@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use keybearer_contract::Delivery;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature as Asked;
 use tokio::sync::oneshot;
 
 /// Where a guest's requests go.
@@ -18,6 +19,18 @@ pub trait Outlet: Send + Sync + 'static {
     /// nothing of a credential ever lies on a guest's stack. A sender that is dropped without an answer
     /// is a fault of the host.
     fn send(&self, request: GuestRequest) -> oneshot::Receiver<Result<Self::Reply, GuestFault>>;
+
+    /// What comes of signing, fit for a guest as a reply is.
+    type Signature: GuestSignature + Send;
+
+    /// Has something signed: as [`Self::send`], a task of the implementor's own.
+    fn sign(&self, asked: Asked) -> oneshot::Receiver<Result<Self::Signature, SigningFault>>;
+}
+
+/// What was signed, fit for a guest.
+pub trait GuestSignature {
+    /// A MAC as it is, a JWT and a URL as text.
+    fn into_bytes(self) -> Vec<u8>;
 }
 
 /// An answer that is fit for a guest.
@@ -65,6 +78,27 @@ pub enum GuestMistake {
     TooManyBytes,
 }
 
+/// What a guest hears in place of a signature; the same cases as `error` of `signing` in `wit/world.wit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SigningFault {
+    /// Refused, for whichever reason.
+    Denied,
+    /// The message is longer than its slot signs, or than the call's limit.
+    MessageTooLarge,
+    /// A claim is not fit for a JWT.
+    MalformedClaim,
+    /// The URL is not in canonical form.
+    MalformedUrl,
+    /// It is to be good for too long, or for no time.
+    ExpiresOutOfRange,
+    /// The call has spent its number of requests.
+    TooManyRequests,
+    /// The call has spent its bytes.
+    TooManyBytes,
+    /// The host is at fault.
+    Host,
+}
+
 /// What went wrong at an upstream or on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamReason {
@@ -87,10 +121,15 @@ pub enum UpstreamReason {
 /// A reply under way.
 pub(crate) type Pending = Pin<Box<dyn Future<Output = Result<ReplyParts, GuestFault>> + Send>>;
 
+/// A signature under way.
+pub(crate) type Signing = Pin<Box<dyn Future<Output = Result<Vec<u8>, SigningFault>> + Send>>;
+
 /// An [`Outlet`] without its type, so that compiled tools, linkers and stores are of one type whoever
 /// binds the port. One allocation a request, next to a dispatch that costs a thousand times that.
 pub(crate) trait Way: Send + Sync {
     fn go(&self, request: GuestRequest) -> Pending;
+
+    fn sign(&self, asked: Asked) -> Signing;
 }
 
 impl<O: Outlet> Way for O {
@@ -102,6 +141,17 @@ impl<O: Outlet> Way for O {
                 Ok(Err(fault)) => Err(fault),
                 // Whoever dropped the sender did not say how far it had come.
                 Err(_) => Err(GuestFault::Host { delivery: Delivery::MaybeSent }),
+            }
+        })
+    }
+
+    fn sign(&self, asked: Asked) -> Signing {
+        let receiver = Outlet::sign(self, asked);
+        Box::pin(async move {
+            match receiver.await {
+                Ok(Ok(signature)) => Ok(signature.into_bytes()),
+                Ok(Err(fault)) => Err(fault),
+                Err(_) => Err(SigningFault::Host),
             }
         })
     }

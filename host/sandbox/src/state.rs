@@ -32,7 +32,7 @@ use crate::tool::Tool;
 use crate::wasi::WasiParts;
 
 /// No server takes a longer one.
-const URL_BYTES_MAX: usize = 64 << 10;
+pub(crate) const URL_BYTES_MAX: usize = 64 << 10;
 
 /// All header fields of a request, and their number: several times what servers take.
 const HEAD_BYTES_MAX: usize = 256 << 10;
@@ -47,10 +47,11 @@ pub(crate) struct State {
     pub(crate) meter: Arc<Meter>,
     limits: Limits,
     /// None while a package describes itself: every request is denied.
-    way: Option<Box<dyn Way>>,
+    pub(crate) way: Option<Box<dyn Way>>,
     call: Call,
-    requests: u64,
-    bytes: u64,
+    /// Made so far; signatures are among them.
+    pub(crate) requests: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What a guest may know of its own call.
@@ -196,17 +197,23 @@ impl call::Host for State {
 
 impl types::Host for State {}
 
+impl From<http::Method> for Method {
+    fn from(method: http::Method) -> Self {
+        match method {
+            http::Method::Get => Self::Get,
+            http::Method::Head => Self::Head,
+            http::Method::Post => Self::Post,
+            http::Method::Put => Self::Put,
+            http::Method::Patch => Self::Patch,
+            http::Method::Delete => Self::Delete,
+            http::Method::Options => Self::Options,
+        }
+    }
+}
+
 impl From<http::Request> for GuestRequest {
     fn from(request: http::Request) -> Self {
-        let method = match request.method {
-            http::Method::Get => Method::Get,
-            http::Method::Head => Method::Head,
-            http::Method::Post => Method::Post,
-            http::Method::Put => Method::Put,
-            http::Method::Patch => Method::Patch,
-            http::Method::Delete => Method::Delete,
-            http::Method::Options => Method::Options,
-        };
+        let method = request.method.into();
         let header = |header: http::Header| GuestHeader { name: header.name, value: header.value };
         let headers = request.headers.into_iter().map(header).collect();
         Self { method, url: request.url, headers, body: request.body }

@@ -147,6 +147,8 @@ fn write_counters(text: &mut String, counters: &Counters, ready: bool, [hooks, s
         ("{outcome=\"refused\"}".to_owned(), counters.dispatches_refused),
     ];
     family("dispatches", "counter", "Outbound requests", &dispatches);
+    let signatures = [(String::new(), counters.signatures)];
+    family("signatures", "counter", "Signatures that were made for guests", &signatures);
     family(
         "reflected",
         "counter",

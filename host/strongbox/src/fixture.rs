@@ -10,14 +10,17 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::GrantId;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature;
 use keybearer_contract::Manifest;
 use keybearer_contract::Method;
 use keybearer_contract::RunId;
 use keybearer_contract::SlotName;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToSign;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Approved;
 use keybearer_gate::Cleared;
+use keybearer_gate::ClearedSignature;
 use keybearer_gate::CredentialDirectory;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
@@ -160,11 +163,20 @@ impl House {
             purpose: Purpose::Guest,
             svid: selected.and_then(|selected| self.strongbox.svid_of(selected)),
         };
+        self.ledger().intend(cleared, details).await.unwrap_or_else(|error| panic!("{error}")).0
+    }
+
+    /// The intent of a signature, recorded in a ledger.
+    pub(crate) async fn signing_intent(&self, cleared: &ClearedSignature, selected: &Selected) -> Intent {
+        let recorded = self.ledger().intend_signature(cleared, selected.version(), selected.epoch()).await;
+        recorded.unwrap_or_else(|error| panic!("{error}")).0
+    }
+
+    fn ledger(&self) -> &Ledger {
         let folder = self.folder.path();
-        let ledger = self.ledger.get_or_init(|| {
+        self.ledger.get_or_init(|| {
             Ledger::open(LedgerConfig::new(folder.join("ledger"), folder.join("anchor"))).expect("opened").0
-        });
-        ledger.intend(cleared, details).await.unwrap_or_else(|error| panic!("{error}")).0
+        })
     }
 
     /// What a rotation does to the record.
@@ -223,6 +235,19 @@ const MANIFEST: &str = r#"
     description = "d"
     placement = { kind = "jwt", algorithm = "EdDSA", claims = { iss = "us", aud = "them" }, lifetime_s = 60 }
     bindings = [{ host = "jwt.example.com", methods = ["GET"], paths = ["/{rest...}"] }]
+    [[slots]]
+    name = "fmac"
+    description = "d"
+    placement = { kind = "function", signs = { kind = "hmac", algorithm = "hmac-sha256", context = "orders-v1.", max_bytes = 64 } }
+    [[slots]]
+    name = "fjwt"
+    description = "d"
+    placement = { kind = "function", for_caller = true, signs = { kind = "jwt", algorithm = "EdDSA", claims = { iss = "us", aud = "them" }, may_claim = ["sub"], lifetime_s = 60 } }
+    [[slots]]
+    name = "furl"
+    description = "d"
+    placement = { kind = "function", for_caller = true, signs = { kind = "sigv4", region = "us-east-1", service = "s3", max_expires_s = 86400 } }
+    bindings = [{ host = "examplebucket.s3.amazonaws.com", methods = ["GET"], paths = ["/{rest...}"] }]
     [[allow]]
     host = "open.example.com"
     methods = ["GET"]
@@ -240,22 +265,44 @@ pub(crate) fn facts(tenant: &TenantId) -> Facts {
     }
 }
 
+/// What a slot is asked to sign, cleared for this credential.
+pub(crate) fn cleared_signature(
+    tenant: &TenantId,
+    slot: &str,
+    credential: &CredentialId,
+    what: ToSign,
+) -> ClearedSignature {
+    let facts = facts(tenant);
+    let manifest = Manifest::parse(MANIFEST).expect("parses");
+    let name: SlotName = slot.parse().expect("name");
+    let grant = grant(&facts, &manifest, credential, Some(name));
+    let records = Records::default();
+    records.put(tenant, credential, CredentialKind::Bearer);
+    let rights = Rights { grants: &[grant], credentials: &records };
+    let asked = GuestSignature { slot: slot.to_owned(), what };
+    keybearer_gate::clear_signature(&facts, &manifest, rights, asked, NOW).unwrap_or_else(|refusal| panic!("{refusal}"))
+}
+
+fn grant(facts: &Facts, manifest: &Manifest, credential: &CredentialId, slot: Option<SlotName>) -> Grant {
+    Grant {
+        id: GrantId::random(),
+        tenant: facts.tenant.clone(),
+        package: "test".parse().expect("name"),
+        approved: Approved::of(manifest, facts.package, "signer", &[], slot.as_ref()).into(),
+        credential: slot.is_some().then(|| credential.clone()),
+        slot,
+        base_url: None,
+        actions: None,
+        created: NOW,
+    }
+}
+
 /// A request to the slot of that name, cleared for this credential; the slot `open` carries none.
 pub(crate) fn cleared(tenant: &TenantId, slot: &str, credential: &CredentialId, path_and_query: &str) -> Cleared {
     let facts = facts(tenant);
     let manifest = Manifest::parse(MANIFEST).expect("parses");
     let name: Option<SlotName> = (slot != "open").then(|| slot.parse().expect("name"));
-    let grant = Grant {
-        id: GrantId::random(),
-        tenant: tenant.clone(),
-        package: "test".parse().expect("name"),
-        approved: Approved::of(&manifest, facts.package, "signer", &[], name.as_ref()).into(),
-        credential: name.is_some().then(|| credential.clone()),
-        slot: name,
-        base_url: None,
-        actions: None,
-        created: NOW,
-    };
+    let grant = grant(&facts, &manifest, credential, name);
     let port = if slot == "basic" { ":8443" } else { "" };
     let url = format!("https://{slot}.example.com{port}{path_and_query}");
     let request = GuestRequest { method: Method::Get, url, headers: Vec::new(), body: None };

@@ -8,12 +8,14 @@
 //!
 //! The order of a dispatch is in the types: [`Strongbox::select`] opens nothing and names version and
 //! epoch for the ledger; the ledger's `Intent` is needed for [`Strongbox::lease`]; [`place()`] spends
-//! cleared request, intent and lease, and makes the one thing that can be sent.
+//! cleared request, intent and lease, and makes the one thing that can be sent. [`fn@sign`] spends them for what a guest
+//! asked to have signed, which is the one thing made of a credential that a guest may hold.
 
 mod accept;
 mod answer;
 mod authorization;
 mod carry;
+mod function;
 mod guards;
 #[cfg(test)]
 mod guards_model;
@@ -21,6 +23,7 @@ mod guards_model;
 mod guards_tests;
 mod identity;
 mod lease;
+mod made;
 mod master;
 mod minted;
 mod place;
@@ -56,6 +59,7 @@ pub use authorization::CODE;
 pub use authorization::VERIFIER;
 pub use authorization::state_name;
 pub use authorization::waits;
+pub use function::sign;
 pub use guards::Flight;
 pub use guards::UseGuard;
 pub use identity::ClientIdentity;
@@ -64,6 +68,9 @@ pub use lease::CredentialUnusable;
 pub use lease::Lease;
 pub use lease::LeaseRefused;
 pub use lease::Selected;
+pub use made::Made;
+pub use made::MadeInCall;
+pub use made::Signature;
 pub use master::MasterKey;
 pub use master::MasterKeyRefused;
 pub use minted::KeepRefused;

@@ -61,6 +61,9 @@ pub enum PlaceRefused {
     /// What the slot owns, or what the host sets, is already on the request.
     #[error("the request already holds a field that is not the guest's")]
     AlreadyPresent,
+    /// The access key is a session's: its token would stand in the URL that is signed.
+    #[error("a session's access key signs no URL")]
+    SessionToken,
     /// Path, query or a header cannot be written on the wire.
     #[error("the request cannot be written on the wire")]
     Malformed,
@@ -180,7 +183,8 @@ impl Armed {
 /// [`PlaceRefused`]; the lease is given up, and the value wiped.
 pub fn place(cleared: Cleared, intent: Intent, lease: Lease) -> Result<Armed, PlaceRefused> {
     let attached = cleared.attach().map(|attach| &attach.credential);
-    let is_recorded = intent.call() == &cleared.facts().call
+    let is_recorded = !intent.is_signature()
+        && intent.call() == &cleared.facts().call
         && intent.credential() == attached
         && intent.version() == Some(lease.version)
         && intent.epoch() == Some(lease.epoch);
@@ -283,6 +287,8 @@ fn slotted(placement: &Placement, secret: &Secret) -> Result<Injection, PlaceRef
         }
         // It is made when all else is on it.
         Placement::Sigv4 { .. } | Placement::Hmac(_) | Placement::Jwt(_) => Ok(Injection::default()),
+        // It is on no request; one that was cleared for it was cleared by mistake.
+        Placement::Function(_) => Err(PlaceRefused::WrongKind),
         Placement::MutualTls => {
             let identity = ClientIdentity::parse(secret).map_err(|_| PlaceRefused::WrongKind)?;
             Ok(Injection { identity: Some(identity), ..Injection::default() })

@@ -60,7 +60,7 @@ impl<'lease> Proof<'lease> {
             (Placement::Jwt(jwt), CredentialKind::JwtKey(known)) => Ok(Some(Self::Jwt(jwt, key, known.kid.as_deref()))),
             (Placement::Jwt(_), _) => Err(PlaceRefused::WrongKind),
             (Placement::Bearer | Placement::Basic | Placement::Header { .. }, _) => Ok(None),
-            (Placement::Query { .. } | Placement::MutualTls, _) => Ok(None),
+            (Placement::Query { .. } | Placement::MutualTls | Placement::Function(_), _) => Ok(None),
         }
     }
 

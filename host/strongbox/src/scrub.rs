@@ -14,6 +14,7 @@ mod views;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use zeroize::Zeroizing;
 
 use crate::Raw;
 use crate::Reply;
@@ -96,6 +97,18 @@ pub fn scrub_text(set: &ScrubSet, text: &mut String) -> u64 {
     let count = scrub_bytes(set, &mut bytes);
     // What is cut out begins and ends at ASCII characters, so this is never lossy; if it were, it would
     // still be without the value.
+    *text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    count
+}
+
+/// As [`scrub_text`], but for what stands within one of these texts.
+pub(crate) fn scrub_text_but(set: &ScrubSet, keep: &[Zeroizing<Vec<u8>>], text: &mut String) -> u64 {
+    if !set.is_complete() {
+        return scrub_text(set, text);
+    }
+    let mut bytes = std::mem::take(text).into_bytes();
+    let count = set.redact_but(keep, &mut bytes);
+    // As there.
     *text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
     count
 }

@@ -89,15 +89,26 @@ impl SigningKey {
 pub(crate) fn sign_jwt(
     alg: SigningAlgorithm,
     key: &[u8],
-    mut header: Map<String, Value>,
+    header: Map<String, Value>,
     claims: &Map<String, Value>,
+) -> Result<Secret, NotAKey> {
+    sign_claims(alg, key, header, &serde_json::to_vec(claims).map_err(|_| NotAKey)?)
+}
+
+/// The same, of claims that are written down already.
+///
+/// # Errors
+/// [`NotAKey`].
+pub(crate) fn sign_claims(
+    alg: SigningAlgorithm,
+    key: &[u8],
+    mut header: Map<String, Value>,
+    claims: &[u8],
 ) -> Result<Secret, NotAKey> {
     header.insert("alg".to_owned(), alg.as_str().into());
     header.entry("typ").or_insert_with(|| "JWT".into());
-    let part = |map: &Map<String, Value>| {
-        serde_json::to_vec(map).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(|_| NotAKey)
-    };
-    let signed = format!("{}.{}", part(&header)?, part(claims)?);
+    let header = serde_json::to_vec(&header).map_err(|_| NotAKey)?;
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = SigningKey::read(alg, key)?.sign(signed.as_bytes())?;
     Ok(Secret::take(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)).into_bytes()))
 }

@@ -1,6 +1,6 @@
 //! AWS Signature Version 4: an access key signs the request as it goes on the wire, for one region and one service
 //! that a slot or an exchange names. What is signed is decided here: the guest chooses neither scope nor header
-//! fields (threats P09). Not for signatures in a query, nor for bodies that are signed in pieces.
+//! fields (threats P09). Or a URL, in its query, for whoever holds it. Not for bodies that are signed in pieces.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,7 @@ use http::HeaderName;
 use http::HeaderValue;
 use http::header;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::UrlToSign;
 use zeroize::Zeroizing;
 
 use crate::Derived;
@@ -67,6 +68,34 @@ pub(crate) fn sign(
         return Err(PlaceRefused::AlreadyPresent);
     }
     Ok(Derived::of(Secret::take(signature.into_bytes())))
+}
+
+/// A URL with a signature in its query, and the signature (Amazon S3 API reference, "Authenticating requests: using query
+/// parameters"). The host is signed and no other field; the body is not, which S3 alone allows, and for any other
+/// service must be empty.
+pub(crate) fn presign(url: &UrlToSign, keys: AwsKeys<'_>, now: UnixMillis) -> (Vec<u8>, String) {
+    let (scope, time) = (Scope { region: &url.region, service: &url.service }, BasicTime::of(now));
+    let mut credential = String::with_capacity(160);
+    percent_encode(keys.id, &mut credential);
+    percent_encode(format!("/{}", scoped(scope, &time)).as_bytes(), &mut credential);
+    let added = format!(
+        "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={}&X-Amz-Expires={}&X-Amz-SignedHeaders=host",
+        time.whole, url.expires_s
+    );
+    let query = match url.query.as_deref() {
+        None | Some("") => added,
+        Some(query) => format!("{query}&{added}"),
+    };
+    let host = Zeroizing::new(url.destination.authority().into_bytes());
+    let payload = match scope.service {
+        "s3" => "UNSIGNED-PAYLOAD".to_owned(),
+        _ => hex::encode(digest::digest(&digest::SHA256, b"")),
+    };
+    let signed = BTreeMap::from([("host", host)]);
+    let (method, path, query) = (url.method.as_str(), url.path.as_str(), query.as_str());
+    let request = Request { method, path, query: Some(query), signed: &signed, payload: &payload };
+    let signature = request.signature(scope, keys.secret, &time);
+    (format!("{}{path}?{query}&X-Amz-Signature={signature}", url.destination).into_bytes(), signature)
 }
 
 /// What is signed: whom it is for, what it is, and every field of AWS's own, as AWS demands. The others may be changed

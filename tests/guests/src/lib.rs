@@ -23,6 +23,7 @@ mod recurse;
 mod residue;
 mod response_bomb;
 mod result;
+mod sign;
 mod spin;
 mod strings;
 mod trap_text;
@@ -48,6 +49,7 @@ keybearer_guest::export!(
     residue::residue_write,
     response_bomb::response_bomb,
     result::big_result,
+    sign::sign,
     spin::spin,
     strings::bad_strings,
     trap_text::failed_text,

@@ -5,7 +5,7 @@ use keybearer_guest::bindings::keybearer::tool::http as raw;
 use keybearer_guest::prelude::*;
 
 /// A request as a test says it.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Said {
     /// The method; GET, if none is said.
@@ -30,6 +30,11 @@ impl Said {
     /// The same with these header fields.
     pub(crate) fn with_headers(self, headers: Vec<(String, String)>) -> Self {
         Self { headers, ..self }
+    }
+
+    /// The same with this body.
+    pub(crate) fn with_body(self, body: String) -> Self {
+        Self { body: Some(body), ..self }
     }
 
     /// As the import takes it.

@@ -64,25 +64,49 @@ impl Jwt {
     /// # Errors
     /// A sentence that says what is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
-        if !(1..=LIFETIME_S_MAX).contains(&self.lifetime_s) {
-            return Err(format!("a JWT is good for 1 to {LIFETIME_S_MAX} seconds"));
-        }
-        if !(1..=CLAIMS_MAX).contains(&self.claims.len()) {
-            return Err(format!("a JWT claims 1 to {CLAIMS_MAX} things"));
-        }
-        if let Some(name) = self.claims.keys().find(|name| HOST_CLAIMS.contains(&name.as_str())) {
-            return Err(format!("the claim `{name}` is for the host to set"));
-        }
-        let fits = |text: &str, most: usize| {
-            (1..=most).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        };
-        let mut claims = self.claims.iter();
-        if claims.all(|(name, value)| fits(name, CLAIM_NAME_BYTES_MAX) && fits(value, CLAIM_BYTES_MAX)) {
-            Ok(())
-        } else {
-            Err(format!(
-                "a claim is printable ASCII: a name of at most {CLAIM_NAME_BYTES_MAX} characters, a text of at most {CLAIM_BYTES_MAX}"
-            ))
-        }
+        check(&self.claims, self.lifetime_s)
     }
+}
+
+/// Whether a manifest may fix these claims, for so many seconds.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(super) fn check(claims: &BTreeMap<String, String>, lifetime_s: u32) -> Result<(), String> {
+    if !(1..=LIFETIME_S_MAX).contains(&lifetime_s) {
+        return Err(format!("a JWT is good for 1 to {LIFETIME_S_MAX} seconds"));
+    }
+    if !(1..=CLAIMS_MAX).contains(&claims.len()) {
+        return Err(format!("a JWT claims 1 to {CLAIMS_MAX} things"));
+    }
+    if let Some(name) = claims.keys().find(|name| is_hosts(name)) {
+        return Err(format!("the claim `{name}` is for the host to set"));
+    }
+    if claims.iter().all(|(name, value)| is_name(name) && is_claim_text(value)) {
+        Ok(())
+    } else {
+        Err(format!(
+            "a claim is printable ASCII: a name of at most {CLAIM_NAME_BYTES_MAX} characters, a text of at most {CLAIM_BYTES_MAX}"
+        ))
+    }
+}
+
+/// Whether only the host may set this claim.
+pub(super) fn is_hosts(name: &str) -> bool {
+    HOST_CLAIMS.contains(&name)
+}
+
+/// Whether it is fit for the name of a claim.
+pub(super) fn is_name(name: &str) -> bool {
+    is_text(name, CLAIM_NAME_BYTES_MAX)
+}
+
+/// Whether a text is fit for what a JWT claims: printable ASCII, bounded, and not empty.
+#[must_use]
+pub fn is_claim_text(text: &str) -> bool {
+    is_text(text, CLAIM_BYTES_MAX)
+}
+
+fn is_text(text: &str, most: usize) -> bool {
+    (1..=most).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }

@@ -331,6 +331,7 @@ impl Gatherer {
         let said = match outcome.map(|outcome| (outcome.status, outcome.fault)) {
             Some((Some(status), _)) => status.to_string(),
             Some((None, Some(fault))) => word(&fault),
+            Some((None, None)) if dispatch.signed.is_some() => "signed".to_owned(),
             _ => otherwise.to_owned(),
         };
         let said = if is_sent { said } else { format!("{said}, not sent") };
@@ -340,6 +341,7 @@ impl Gatherer {
             self.not_sent += 1;
         }
         let call = dispatch.facts.call.clone();
+        let method = method_of(&dispatch).to_owned();
         let Some(open) = self.open.get_mut(&call) else { return };
         open.used |= is_sent;
         open.pending = open.pending.saturating_sub(1);
@@ -347,9 +349,9 @@ impl Gatherer {
             open.call.dispatches.push(DispatchUse {
                 dispatch: dispatch.dispatch,
                 at,
-                method: dispatch.method.as_str().to_owned(),
+                method,
                 place: dispatch.place,
-                address: dispatch.address.to_string(),
+                address: dispatch.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
                 credential: dispatch.credential,
                 version: dispatch.version,
                 outcome: said,
@@ -375,7 +377,7 @@ impl Gatherer {
         let place = Place {
             destination,
             path: pattern(&path),
-            method: dispatch.method.as_str(),
+            method: method_of(dispatch),
             credential: dispatch.credential.clone(),
             purpose: word(&dispatch.purpose),
         };
@@ -500,6 +502,11 @@ fn destination((place, span): (Place, Span)) -> Option<DestinationUse> {
 
 fn who(((tenant, name), span): ((TenantId, String), Span)) -> Option<WhoUse> {
     Some(WhoUse { tenant, name, uses: span.uses, first_use: span.first?, last_use: span.last? })
+}
+
+/// The method, or a word for what has none.
+fn method_of(dispatch: &DispatchFacts) -> &'static str {
+    dispatch.method.map_or("SIGN", keybearer_contract::Method::as_str)
 }
 
 /// Whether it is an act's request to a source, and no call's.

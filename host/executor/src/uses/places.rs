@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use keybearer_contract::Binding;
 use keybearer_contract::Method;
 use keybearer_gate::Cleared;
+use keybearer_gate::ClearedSignature;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -45,6 +46,17 @@ impl Places {
     pub(crate) fn note(&mut self, cleared: &Cleared) {
         let destination = cleared.destination();
         self.add(&destination.host().to_string(), destination.port(), cleared.method(), cleared.path());
+    }
+
+    /// Adds where a URL that is signed goes. What is signed without a place may go anywhere: no binding names that, and
+    /// a credential that has one would sign nothing of the kind any more.
+    pub(crate) fn note_signature(&mut self, cleared: &ClearedSignature) {
+        match cleared.target() {
+            Some((destination, method, path)) => {
+                self.add(&destination.host().to_string(), destination.port(), method, path);
+            }
+            None => self.are_too_many = true,
+        }
     }
 
     fn add(&mut self, host: &str, port: u16, method: Method, path: &str) {

@@ -317,3 +317,41 @@ async fn a_tool_that_is_loaded_is_found_by_its_digest() {
     let other = keybearer_contract::Digest::of_package(b"other", b"");
     assert!(bench.sandbox.loaded(&other).is_none());
 }
+
+/// A MAC by the slot `mac` over `order 7`, and what came of it as in [`SEND`]: the MAC, or the error's first two bytes.
+fn signer(times: usize) -> Vec<u8> {
+    let items = r#"
+  (import "keybearer:tool/signing@0.1.0" "mac" (func $mac (param i32 i32 i32 i32 i32)))
+  ;; then
+  (data (i32.const 256) "mac")
+  (data (i32.const 272) "order 7")
+  (func $sign (call $mac (i32.const 256) (i32.const 3) (i32.const 272) (i32.const 7) (i32.const 128)))
+  (func $answer (result i32)
+    (if (result i32) (i32.load8_u (i32.const 128))
+      (then
+        (call $hex (i64.extend_i32_u (i32.load16_u (i32.const 132))) (i32.const 300))
+        (call $failed (i32.const 312) (i32.const 4)))
+      (else (call $ok (i32.load (i32.const 132)) (i32.load (i32.const 136))))))"#;
+    guest(&format!("{items}{HEX}"), &format!("{}(call $answer)", "(call $sign) ".repeat(times)))
+}
+
+#[tokio::test]
+async fn a_signature_is_asked_of_the_outlet_and_counts_as_a_request_and_its_bytes() {
+    let bench = Bench::new();
+    let (once, thrice) = (bench.load(&signer(1)).await, bench.load(&signer(3)).await);
+    let run = async |tool, limits| {
+        let door = Door::answering(b"{}");
+        let ended = bench.instance(tool, door.clone(), limits).invoke("{}".to_owned()).await;
+        (ended.outcome, door.asked())
+    };
+    assert_eq!(run(&once, bench.limits).await, (Ok("mac:order 7".to_owned()), 1));
+    // guest (1), too-many-requests (4).
+    let two = Limits { requests: 2, ..bench.limits };
+    assert_eq!(run(&thrice, two).await, (Err(Stop::Failed("0401".to_owned())), 2));
+    // guest (1), message-too-large (0).
+    let short = Limits { request_bytes: 6, ..bench.limits };
+    assert_eq!(run(&once, short).await, (Err(Stop::Failed("0001".to_owned())), 0));
+    // guest (1), too-many-bytes (5): 7 that were asked and 11 that were signed, once.
+    let few = Limits { total_bytes: 24, ..bench.limits };
+    assert_eq!(run(&thrice, few).await, (Err(Stop::Failed("0501".to_owned())), 1));
+}

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use keybearer_contract::Digest;
 use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature;
 use keybearer_contract::Limits;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToSign;
 use keybearer_contract::TokenId;
 use keybearer_contract::UnixMillis;
 use keybearer_contract::Wasi;
@@ -33,6 +35,7 @@ use keybearer_sandbox::Outlet;
 use keybearer_sandbox::ReplyParts;
 use keybearer_sandbox::Sandbox;
 use keybearer_sandbox::SandboxConfig;
+use keybearer_sandbox::SigningFault;
 use keybearer_sandbox::Tool;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -295,6 +298,32 @@ impl Outlet for Door {
         let (sender, receiver) = oneshot::channel();
         (self.react)(request, sender);
         receiver
+    }
+
+    type Signature = Signed;
+
+    /// Signs everything, by saying back what it was asked.
+    fn sign(&self, asked: GuestSignature) -> oneshot::Receiver<Result<Signed, SigningFault>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (sender, receiver) = oneshot::channel();
+        let made = match asked.what {
+            ToSign::Message(message) => [asked.slot.as_bytes(), b":", &message].concat(),
+            ToSign::Claims(claims) => format!("{}:{claims:?}", asked.slot).into_bytes(),
+            ToSign::Url { method, url, expires_s } => {
+                format!("{}:{} {url} {expires_s}", asked.slot, method.as_str()).into_bytes()
+            }
+        };
+        drop(sender.send(Ok(Signed(made))));
+        receiver
+    }
+}
+
+/// What the door signed.
+pub(crate) struct Signed(Vec<u8>);
+
+impl keybearer_sandbox::GuestSignature for Signed {
+    fn into_bytes(self) -> Vec<u8> {
+        self.0
     }
 }
 

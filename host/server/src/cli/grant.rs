@@ -56,7 +56,7 @@ pub(crate) struct Add {
     digest: Option<String>,
 }
 
-const COLUMNS: &[&str] = &["id", "package", "slot", "credential", "base_url", "actions", "covers_newest"];
+const COLUMNS: &[&str] = &["id", "package", "slot", "credential", "base_url", "actions", "signs", "covers_newest"];
 
 impl Grant {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {

@@ -69,7 +69,7 @@ impl ScrubSet {
         Self { is_complete: false, ..Self::of(&[]) }
     }
 
-    pub(super) fn of(values: &[Zeroizing<Vec<u8>>]) -> Self {
+    pub(crate) fn of(values: &[Zeroizing<Vec<u8>>]) -> Self {
         let mut needles = Vec::new();
         let mut with_single_escapes = false;
         for value in values {
@@ -99,13 +99,25 @@ impl ScrubSet {
     }
 
     /// Whether a value stands in the text.
-    pub(super) fn holds(&self, text: &[u8]) -> bool {
+    pub(crate) fn holds(&self, text: &[u8]) -> bool {
         !self.places(text).is_empty()
     }
 
     /// Puts the marker where values stand; returns at how many places.
     pub(super) fn redact(&self, text: &mut Vec<u8>) -> u64 {
-        let places = self.places(text);
+        self.redact_but(&[], text)
+    }
+
+    /// The same, but for places that lie within one of these texts.
+    pub(super) fn redact_but(&self, keep: &[Zeroizing<Vec<u8>>], text: &mut Vec<u8>) -> u64 {
+        let mut places = self.places(text);
+        if !places.is_empty() {
+            let kept: Vec<_> = keep
+                .iter()
+                .flat_map(|keep| memchr::memmem::find_iter(text, &**keep).map(|start| start..start + keep.len()))
+                .collect();
+            places.retain(|place| !kept.iter().any(|kept| kept.start <= place.start && place.end <= kept.end));
+        }
         if places.is_empty() {
             return 0;
         }
