@@ -2,6 +2,7 @@
 
 mod faults;
 mod form;
+mod identity;
 mod readers;
 mod roles;
 mod secrets;
