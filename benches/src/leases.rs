@@ -88,6 +88,7 @@ pub(crate) async fn measure(slice: Duration, report: &mut Report) -> anyhow::Res
         overlaps: Vec::new(),
         renewal: None,
         registration: None,
+        consent: None,
         terms: Terms::default(),
     };
     let config = LedgerConfig::new(folder.path().join("ledger"), folder.path().join("anchor"));

@@ -262,7 +262,9 @@ impl Stage {
         let (built, authority) = (Built::find()?, Authority::new()?);
         let value = canary("owner-");
         let upstream = Upstream::echo(&authority, &["httpbin.org"], vec![value.clone()]).await?;
-        let options = ServerOptions::default().pin("httpbin.org", &upstream);
+        // Every route is asked by everybody who is refused, from one address.
+        let guesses = "[limits]\nfailed_authentications_per_minute = 100000";
+        let options = ServerOptions::default().pin("httpbin.org", &upstream).with(guesses);
         let server = Server::start(&built, &authority, options)?;
         let owner = server.tenant("owner").await?;
         let stranger = server.tenant("stranger").await?;

@@ -101,6 +101,7 @@ impl House {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms: keybearer_gate::Terms::default(),
         });
         *records.credential.lock() = Some(record.clone());

@@ -1,6 +1,6 @@
 //! Consent of an account as onboarding: a credential waits while a browser asks its account, and becomes active with
-//! the refresh token that the code is redeemed for. Whatever is wrong with a callback is answered in one way. What
-//! waits is in memory: after a restart the account is asked again.
+//! the refresh token that the code is redeemed for. Whatever is wrong with a callback is answered in one way. What an
+//! account was asked lies sealed with its credential; here are the names only by which an answer finds it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,15 +11,14 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::AwaitedConsent;
 use keybearer_gate::ConsentProof;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::OauthConsent;
-use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Scope;
-use keybearer_gate::Sealed;
 use keybearer_gate::TenantContext;
 use keybearer_gate::TenantDirectory as _;
 use keybearer_gate::TenantState;
@@ -86,10 +85,7 @@ pub(crate) struct Consents(Mutex<HashMap<String, Waiting>>);
 struct Waiting {
     tenant: TenantId,
     credential: CredentialId,
-    epoch: u64,
-    by: PrincipalLabel,
-    redirect_uri: String,
-    sealed: Sealed,
+    /// By the clock that does not jump.
     until: Instant,
 }
 
@@ -112,9 +108,8 @@ impl Consents {
         self.0.lock().get(name).filter(|it| Instant::now() < it.until).cloned()
     }
 
-    /// Takes it out: whether nobody else did.
-    fn take(&self, name: &str) -> bool {
-        self.0.lock().remove(name).is_some()
+    fn forget(&self, name: &str) {
+        self.0.lock().remove(name);
     }
 }
 
@@ -154,17 +149,15 @@ impl Executor {
             Some(known) => known,
             None => self.store_waiting(context, &id, new).await?,
         };
-        let waiting = Waiting {
-            tenant: tenant.clone(),
-            credential: id,
-            epoch: record.epoch,
-            by: context.principal().clone(),
-            redirect_uri: consent.redirect_uri,
-            sealed: begun.sealed,
-            until: Instant::now() + WAIT_MAX,
-        };
-        self.consents.add(begun.name, waiting)?;
         let until = UnixMillis(UnixMillis::now().0 + u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX));
+        let (by, redirect_uri) = (context.principal().clone(), consent.redirect_uri);
+        let (name, sealed, epoch) = (begun.name.clone(), begun.sealed, record.epoch);
+        let awaited = AwaitedConsent { name, by, redirect_uri, sealed, epoch, until };
+        let waiting = Waiting { tenant: tenant.clone(), credential: id.clone(), until: Instant::now() + WAIT_MAX };
+        self.consents.add(begun.name.clone(), waiting)?;
+        let (store, of) = (Arc::clone(&self.store), tenant.clone());
+        let stored = crate::blocking(move || store.await_consent(&of, &id, awaited)).await;
+        let record = stored.inspect_err(|_| self.consents.forget(&begun.name))?;
         Ok(AuthorizationBegun { credential: view(&record), authorization_url, until })
     }
 
@@ -192,6 +185,7 @@ impl Executor {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms,
         };
         let turn = self.rows.turn().await;
@@ -203,6 +197,33 @@ impl Executor {
         let stored = act::of_tenant(context, ActKind::CredentialStored, id.as_str());
         self.record(Act { epoch: Some(1), commit: Some(self.store.commits()), ..stored }).await?;
         Ok(record)
+    }
+
+    /// Takes up what accounts were asked before this process began.
+    pub(crate) fn take_up_consents(&self) {
+        let now = UnixMillis::now();
+        for record in self.store.tenants().iter().flat_map(|tenant| self.store.credentials(&tenant.id)) {
+            let Some(awaited) = record.consent.as_ref().filter(|awaited| now < awaited.until) else { continue };
+            let left = Duration::from_millis(awaited.until.0 - now.0).min(WAIT_MAX);
+            let (tenant, credential) = (record.tenant.clone(), record.id.clone());
+            let waiting = Waiting { tenant, credential, until: Instant::now() + left };
+            if self.consents.add(awaited.name.clone(), waiting).is_err() {
+                tracing::warn!(credential = %record.id, "its account has to be asked again");
+            }
+        }
+    }
+
+    /// Forgets what accounts were asked and did not answer in time. To be called once a minute.
+    pub(crate) async fn forget_unanswered(&self) {
+        let now = UnixMillis::now();
+        for record in self.store.tenants().iter().flat_map(|tenant| self.store.credentials(&tenant.id)) {
+            let Some(awaited) = record.consent.as_ref().filter(|awaited| awaited.until <= now) else { continue };
+            let (tenant, id, name) = (record.tenant.clone(), record.id.clone(), awaited.name.clone());
+            let store = Arc::clone(&self.store);
+            if crate::blocking(move || store.take_consent(&tenant, &id, &name)).await.is_err() {
+                tracing::debug!(credential = %record.id, "what its account was asked is gone already");
+            }
+        }
     }
 
     /// Takes what a browser brought back: whether the credential is active now. Nothing says why it is not, and no
@@ -220,12 +241,17 @@ impl Executor {
     async fn redeem(&self, callback: Callback) -> Option<()> {
         let Callback { state, issuer, code } = callback;
         let name = state_name(&state)?;
-        let waiting = self.consents.find(name)?;
-        let Waiting { tenant, credential, epoch, by, redirect_uri, sealed, .. } = waiting;
-        if !self.strongbox.is_state(&tenant, &credential, &state) || !self.consents.take(name) {
+        let Waiting { tenant, credential, .. } = self.consents.find(name)?;
+        if !self.strongbox.is_state(&tenant, &credential, &state) {
             return None;
         }
-        self.store.tenant(&tenant).filter(|tenant| tenant.state == TenantState::Active)?;
+        // Before anything else: whatever comes of it, it was answered.
+        let (store, of, id, taken) = (Arc::clone(&self.store), tenant.clone(), credential.clone(), name.to_owned());
+        let awaited = crate::blocking(move || store.take_consent(&of, &id, &taken)).await;
+        self.consents.forget(name);
+        let AwaitedConsent { by, redirect_uri, sealed, epoch, until, .. } = awaited.ok()?;
+        let in_time = UnixMillis::now() < until;
+        self.store.tenant(&tenant).filter(|tenant| in_time && tenant.state == TenantState::Active)?;
         let record = self.store.credential(&tenant, &credential)?;
         let CredentialKind::OauthRefreshToken(client) = &record.kind else { return None };
         if !client.is_answered_by(issuer.as_deref()) || !waits(record.state) || record.epoch != epoch {
@@ -263,25 +289,18 @@ mod tests {
     use super::*;
 
     fn waiting(tenant: &TenantId) -> Waiting {
-        Waiting {
-            tenant: tenant.clone(),
-            credential: CredentialId::random(),
-            epoch: 1,
-            by: PrincipalLabel::host(),
-            redirect_uri: String::new(),
-            sealed: Sealed(Arc::default()),
-            until: Instant::now() + WAIT_MAX,
-        }
+        Waiting { tenant: tenant.clone(), credential: CredentialId::random(), until: Instant::now() + WAIT_MAX }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_an_account_is_asked_ends_after_ten_minutes_and_is_answered_once() {
+    async fn what_an_account_is_asked_is_found_until_it_ends_after_ten_minutes() {
         let (consents, tenant) = (Consents::default(), TenantId::random());
         for name in ["early", "late"] {
             consents.add(name.to_owned(), waiting(&tenant)).expect("room");
         }
         tokio::time::advance(WAIT_MAX - Duration::from_millis(1)).await;
-        assert!(consents.find("early").is_some() && consents.take("early") && !consents.take("early"));
+        assert!(consents.find("early").is_some());
+        consents.forget("early");
         assert!(consents.find("early").is_none());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(consents.find("late").is_none());

@@ -70,6 +70,7 @@ impl Executor {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms,
         };
         let turn = self.rows.turn().await;

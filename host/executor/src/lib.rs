@@ -283,6 +283,7 @@ impl Executor {
             minutes.tick().await;
             self.strongbox.forget_ended();
             self.listen_to_all();
+            self.forget_unanswered().await;
             self.carry_out_rotations().await;
             self.keep_uses().await;
         }

@@ -260,6 +260,7 @@ impl Executor {
         executor.watch_overlaps();
         executor.take_up_runs();
         executor.reap_orphans();
+        executor.take_up_consents();
         executor.take_up_notices();
         executor.take_up_incidents().await;
         Ok(executor)

@@ -93,6 +93,7 @@ impl CredentialDirectory for Held {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms: self.0.clone(),
         }))
     }

@@ -18,6 +18,7 @@ use crate::ClientAuth;
 use crate::OauthAssertion;
 use crate::OauthClient;
 use crate::OauthExchange;
+use crate::PrincipalLabel;
 use crate::RecipeRefused;
 use crate::Registration;
 use crate::SpiffeId;
@@ -381,6 +382,23 @@ pub struct Renewal {
     pub process: String,
 }
 
+/// An account is being asked for its consent: what is needed when its browser comes back. Asking anew replaces it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AwaitedConsent {
+    /// Names it: a part of the `state` that the browser brings back.
+    pub name: String,
+    /// Who had the account asked.
+    pub by: PrincipalLabel,
+    /// Where the browser is sent back to.
+    pub redirect_uri: String,
+    /// The code verifier, and the client's secret or key.
+    pub sealed: Sealed,
+    /// The credential's epoch: what is answered is for the credential as it was then.
+    pub epoch: u64,
+    /// When it ends.
+    pub until: UnixMillis,
+}
+
 /// A credential, without its values.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct CredentialRecord {
@@ -418,6 +436,9 @@ pub struct CredentialRecord {
     /// What is known of its client, if this host registered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration: Option<Registration>,
+    /// What its account was asked and has not answered yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<AwaitedConsent>,
 }
 
 impl CredentialRecord {

@@ -38,6 +38,7 @@ pub use clear::ClearedParts;
 pub use clear::How;
 pub use clear::Rights;
 pub use clear::clear;
+pub use credential::AwaitedConsent;
 pub use credential::CredentialKind;
 pub use credential::CredentialRecord;
 pub use credential::CredentialState;

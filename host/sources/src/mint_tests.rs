@@ -78,6 +78,7 @@ impl House {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms: keybearer_gate::Terms::default(),
         });
         let facts = Facts {

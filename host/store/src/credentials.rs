@@ -7,11 +7,9 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
-use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Overlap;
-use keybearer_gate::Registration;
 use keybearer_gate::Renewal;
 use keybearer_gate::Sealed;
 use keybearer_gate::Terms;
@@ -57,24 +55,6 @@ pub struct TermsChange {
     pub expires: Option<UnixMillis>,
     /// On which terms it is held.
     pub terms: Terms,
-}
-
-/// A client that its issuer registered, and what of it is stored.
-pub struct RegisteredClient {
-    /// The recipe, with the client's id.
-    pub kind: CredentialKind,
-    /// Who answers for it.
-    pub owner: String,
-    /// Why it is here.
-    pub justification: String,
-    /// When it ends.
-    pub expires: UnixMillis,
-    /// On which terms it is held.
-    pub terms: Terms,
-    /// The client's secret or key.
-    pub version: VersionRecord,
-    /// How it can be taken back.
-    pub registration: Registration,
 }
 
 impl Store {
@@ -165,47 +145,9 @@ impl Store {
             retire(record, VersionState::Retired, transaction)?;
             insert_version(transaction, record, &version)?;
             record.versions.push(version);
-            (record.state, record.renewal) = (CredentialState::Active, None);
+            (record.state, record.renewal, record.consent) = (CredentialState::Active, None, None);
             check_versions(&record.versions)
         })
-    }
-
-    /// Stores what a client was given that is registered now: its credential waited for it, and is active.
-    ///
-    /// # Errors
-    /// As [`Self::add_version`]; [`StoreError::Conflict`] if the credential does not wait.
-    pub fn put_registered(
-        &self,
-        tenant: &TenantId,
-        id: &CredentialId,
-        epoch: u64,
-        client: RegisteredClient,
-    ) -> Result<Arc<CredentialRecord>, StoreError> {
-        self.change_credential(tenant, id, |record, transaction| {
-            if record.state != CredentialState::Pending || !record.versions.is_empty() {
-                return Err(StoreError::Conflict("the credential does not wait for its client"));
-            }
-            raise_epoch(record, epoch)?;
-            let RegisteredClient { kind, owner, justification, expires, terms, version, registration } = client;
-            insert_version(transaction, record, &version)?;
-            record.versions.push(version);
-            (record.kind, record.state, record.terms) = (kind, CredentialState::Active, terms);
-            (record.owner, record.justification, record.expires) = (owner, justification, Some(expires));
-            record.registration = Some(registration);
-            check_versions(&record.versions)
-        })
-    }
-
-    /// A client was taken back: nothing is left to manage.
-    ///
-    /// # Errors
-    /// [`StoreError::NotFound`].
-    pub fn forget_registration(&self, tenant: &TenantId, id: &CredentialId) -> Result<(), StoreError> {
-        let forgotten = self.change_credential(tenant, id, |record, _| {
-            record.registration.iter_mut().for_each(|known| known.management = None);
-            Ok(())
-        });
-        forgotten.map(drop)
     }
 
     /// Raises the epoch of a credential whose source has something newer; its versions stay.
@@ -355,7 +297,7 @@ impl Store {
     ) -> Result<Arc<CredentialRecord>, StoreError> {
         self.change_credential(tenant, id, |record, transaction| {
             raise_epoch(record, epoch)?;
-            record.state = CredentialState::Revoked;
+            (record.state, record.consent) = (CredentialState::Revoked, None);
             retire(record, VersionState::Revoked, transaction)
         })
     }
@@ -420,7 +362,7 @@ impl Store {
         credentials.flat_map(of).collect()
     }
 
-    fn change_credential(
+    pub(crate) fn change_credential(
         &self,
         tenant: &TenantId,
         id: &CredentialId,
@@ -519,7 +461,7 @@ impl Store {
     }
 }
 
-fn raise_epoch(record: &mut CredentialRecord, epoch: u64) -> Result<(), StoreError> {
+pub(crate) fn raise_epoch(record: &mut CredentialRecord, epoch: u64) -> Result<(), StoreError> {
     if epoch <= record.epoch {
         return Err(StoreError::Conflict("the credential was rotated or revoked in the meantime: look at it again"));
     }
@@ -539,7 +481,7 @@ fn retire(record: &mut CredentialRecord, state: VersionState, transaction: &Tran
     Ok(())
 }
 
-fn insert_version(
+pub(crate) fn insert_version(
     transaction: &Transaction<'_>,
     record: &CredentialRecord,
     version: &VersionRecord,
@@ -560,7 +502,7 @@ fn insert_version(
     Ok(())
 }
 
-fn check_versions(versions: &[VersionRecord]) -> Result<(), StoreError> {
+pub(crate) fn check_versions(versions: &[VersionRecord]) -> Result<(), StoreError> {
     let numbered = versions.windows(2).all(|pair| pair[0].version.checked_add(1) == Some(pair[1].version));
     let currents = versions.iter().filter(|version| version.state == VersionState::Current).count();
     let last_is_current = versions.last().is_none_or(|last| last.state == VersionState::Current);

@@ -9,6 +9,7 @@
 //! Not for secrets: values arrive sealed and leave sealed. Not for deciding: whether somebody may ask
 //! is the gate's to say, before this room is reached.
 
+mod awaiting;
 mod credentials;
 mod error;
 mod grants;
@@ -34,8 +35,8 @@ mod uses;
 mod tests;
 
 // The public interface is:
+pub use awaiting::RegisteredClient;
 pub use credentials::EpochRow;
-pub use credentials::RegisteredClient;
 pub use credentials::TermsChange;
 pub use error::StoreError;
 pub use error::StoreRefused;

@@ -130,6 +130,7 @@ fn credential(tenant: &TenantId, name: &str) -> CredentialRecord {
         overlaps: Vec::new(),
         renewal: None,
         registration: None,
+        consent: None,
         terms: keybearer_gate::Terms::default(),
     }
 }

@@ -83,6 +83,7 @@ impl Records {
             overlaps: Vec::new(),
             renewal: None,
             registration: None,
+            consent: None,
             terms: Terms::default(),
         };
         self.credentials.lock().insert((tenant.clone(), id.clone()), Arc::new(record));

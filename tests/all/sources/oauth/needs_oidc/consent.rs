@@ -252,3 +252,25 @@ async fn the_command_line_shows_where_to_go_and_waits_until_the_account_consente
     }
     Ok(())
 }
+
+// If it failed, a restart would have every account asked again whose person is at the keyboard just then; or a state
+// would be good twice because the second answer reached another process.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_may_answer_after_a_restart_and_still_only_once() -> anyhow::Result<()> {
+    let mut stage = Stage::new().await?;
+    let client = client(&stage).await?;
+    let (credential, url) = begin(&stage.tenant, &asking("anna", &client, json!({}))).await?;
+    let back = consented(&stage, &url, "anna").await?;
+    stage.server.kill()?;
+    stage.server.restart()?;
+    let page = bring_back(&stage, &back).await?;
+    assert_eq!(page.status, 200, "{}", page.text());
+    stage.tenant.client = stage.server.public().bearing(&stage.tenant.token);
+    assert_eq!(stage.show(&credential).await?["state"], "active");
+    assert_eq!(bring_back(&stage, &back).await?.status, 400);
+    stage.server.kill()?;
+    stage.server.restart()?;
+    assert_eq!(bring_back(&stage, &back).await?.status, 400, "not after another restart either");
+    assert_eq!(stage.happened(&client.0, "grant.error").await?, 0, "its code was not offered twice");
+    stage.assert_unseen(&[client.1.as_str(), field(&back, "code")], &[&page])
+}
