@@ -17,10 +17,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use keybearer_contract::Code;
-use keybearer_contract::CredentialId;
 use keybearer_contract::Limits;
-use keybearer_contract::TenantId;
 use keybearer_executor::CallRequest;
+use keybearer_executor::Carried;
 use keybearer_executor::Durability;
 use keybearer_executor::EgressConfig;
 use keybearer_executor::EgressPin;
@@ -61,14 +60,14 @@ const CALLERS: usize = 2;
 /// Where calls go that begin after the acknowledgement.
 const AFTER: &str = "/anything/after";
 
-/// When each credential's bytes were last handed to the kernel.
+/// When the bytes of each version of a credential were last handed to the kernel.
 #[derive(Debug, Default)]
-struct LastUses(Mutex<HashMap<(TenantId, CredentialId), Instant>>);
+struct LastUses(Mutex<HashMap<Carried, Instant>>);
 
 impl WireObserver for LastUses {
-    fn handed_over(&self, tenant: &TenantId, credential: &CredentialId, at: Instant) {
+    fn handed_over(&self, carried: &Carried, at: Instant) {
         let mut uses = self.0.lock();
-        let last = uses.entry((tenant.clone(), credential.clone())).or_insert(at);
+        let last = uses.entry(carried.clone()).or_insert(at);
         *last = at.max(*last);
     }
 }
@@ -248,7 +247,9 @@ impl Stage {
         for caller in callers {
             caller.await??;
         }
-        let last_use = self.uses.0.lock().remove(&(context.tenant().clone(), credential));
+        // A trial's credential has the one version.
+        let carried = Carried { tenant: context.tenant().clone(), credential, version: Some(1) };
+        let last_use = self.uses.0.lock().remove(&carried);
         Ok(Trial { asked, acknowledged, last_use })
     }
 }

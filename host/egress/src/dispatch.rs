@@ -50,6 +50,7 @@ use crate::pool::Idle as _;
 use crate::pool::Pool;
 use crate::pool::PoolKey;
 use crate::vet::Vetter;
+use crate::watch::Carried;
 use crate::watch::Hold;
 use crate::watch::Observed;
 use crate::watch::WireObserver;
@@ -203,12 +204,22 @@ impl Egress {
             destination: vetted.destination().clone(),
         };
         let derived = armed.derived();
+        let observed = self.observed(&armed);
         let (request, guard, identity) = written(armed.open());
         let identity = identity.map(|identity| identity.certified());
         key.identity = identity.as_ref().and_then(|identity| identity.cert.first().cloned());
         let to = Peer { vetted: &vetted, identity };
-        let Answer { status, headers, body } = self.exchange(key, request, guard, to, limits).await?;
+        let Answer { status, headers, body } =
+            self.exchange(key, Outgoing { request, observed }, guard, to, limits).await?;
         Ok(Raw::new(status, headers, body, is_credentialed).answering(derived))
+    }
+
+    /// Who is told of the bytes of a request that carries a credential, if anybody measures.
+    fn observed(&self, armed: &Armed) -> Option<Observed> {
+        let (observer, credential) = (self.observer.as_ref()?, armed.credential()?);
+        let (tenant, credential) = (armed.facts().tenant.clone(), credential.clone());
+        let carried = Carried { tenant, credential, version: armed.version() };
+        Some(Observed { observer: Arc::clone(observer), carried })
     }
 
     /// Sends a message of the host's own: without a credential, over TLS, on a connection of its own. Gives the
@@ -284,20 +295,20 @@ impl Egress {
     async fn exchange<G: Hold>(
         &self,
         key: PoolKey,
-        request: http::Request<Bytes>,
+        outgoing: Outgoing,
         guard: Option<G>,
         to: Peer<'_>,
         limits: SendLimits,
     ) -> Result<Answer, SendFault> {
+        let Outgoing { request, observed } = outgoing;
         let (kept, ticket) = self.kept(&key, to.vetted.address()).await;
         let unused = if kept.is_some() { SendReason::StaleConnection } else { SendReason::Unreachable };
         let mut connection = match kept {
             Some(connection) => connection,
             None => self.fresh(guard.as_ref(), to, limits.deadline).await.map_err(SendReason::not_sent)?,
         };
-        if let (Some(observer), Some(credential)) = (&self.observer, &key.credential) {
-            let (tenant, credential) = (key.tenant.clone(), credential.clone());
-            connection.driver.watch.observe_next(Observed { observer: Arc::clone(observer), tenant, credential });
+        if let Some(observed) = observed {
+            connection.driver.watch.observe_next(observed);
         }
         let answer = self.carry(&mut connection, request, guard, limits, unused).await?;
         if connection.driver.watch.finish() {
@@ -339,7 +350,9 @@ impl Egress {
         vetted: &Vetted,
         limits: SendLimits,
     ) -> Result<u16, SendFault> {
-        self.exchange(key, request, Some(crate::fixture::Free), to(vetted), limits).await.map(|answer| answer.status)
+        self.exchange(key, request.into(), Some(crate::fixture::Free), to(vetted), limits)
+            .await
+            .map(|answer| answer.status)
     }
 
     /// A kept connection to the vetted address that can take a request now, if there is one. One that leads
@@ -424,6 +437,20 @@ struct Peer<'vetted> {
 #[cfg(test)]
 fn to(vetted: &Vetted) -> Peer<'_> {
     Peer { vetted, identity: None }
+}
+
+/// A request, and who is told of its bytes.
+struct Outgoing {
+    request: http::Request<Bytes>,
+    observed: Option<Observed>,
+}
+
+/// Nobody measures.
+#[cfg(test)]
+impl From<http::Request<Bytes>> for Outgoing {
+    fn from(request: http::Request<Bytes>) -> Self {
+        Self { request, observed: None }
+    }
 }
 
 struct Answer {

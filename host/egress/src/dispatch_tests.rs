@@ -37,7 +37,7 @@ async fn ask_at(
     let place = destination(url);
     let vetted = egress.vet(&place, limits.deadline).await.expect("the pin is allowed");
     let key = PoolKey { credential: credential.cloned(), ..key(tenant, &place) };
-    let answer = egress.exchange(key, get("/v1/things?q=x"), Some(Free), to(&vetted), limits).await;
+    let answer = egress.exchange(key, get("/v1/things?q=x").into(), Some(Free), to(&vetted), limits).await;
     if let Err(fault) = &answer {
         let text = format!("{fault} {fault:?} {} {:?}", fault.reason, fault.reason);
         for told in ["example", "127.0.0.1", "canary", "things"] {
@@ -428,7 +428,8 @@ async fn n33_what_turns_out_to_be_ourselves_after_connecting_is_refused() {
     let place = destination("https://api.example.com/");
     let vetted = egress.vet(&place, limits().deadline).await.expect("vetted");
     egress.add_own_listener(upstream.address);
-    let answer = egress.exchange(key(&TenantId::random(), &place), get("/"), Some(Free), to(&vetted), limits()).await;
+    let key = key(&TenantId::random(), &place);
+    let answer = egress.exchange(key, get("/").into(), Some(Free), to(&vetted), limits()).await;
     assert_eq!(fault(answer), SendReason::Refused.not_sent());
     assert!(upstream.heads().is_empty());
     assert!(matches!(egress.vet(&place, limits().deadline).await, Err(VetFault::Refused(_))));
@@ -534,7 +535,7 @@ async fn r05_a_revocation_while_dialling_sends_nothing() {
     let signals = Arc::new(Signals::default());
     signals.cancel.notify_one();
     let key = key(&TenantId::random(), &place);
-    let answer = egress.exchange(key, get("/"), Some(Guard(signals.clone())), to(&vetted), limits()).await;
+    let answer = egress.exchange(key, get("/").into(), Some(Guard(signals.clone())), to(&vetted), limits()).await;
     assert_eq!(fault(answer), SendReason::Cancelled.not_sent());
     signals.released.notified().await;
 }

@@ -47,4 +47,5 @@ pub use names::Names;
 pub use turn::at_once;
 pub use vet::VetFault;
 pub use vet::Vetted;
+pub use watch::Carried;
 pub use watch::WireObserver;

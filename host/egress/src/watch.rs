@@ -39,15 +39,25 @@ fn hold<G: Hold>(guard: G) -> Held {
 /// Is told when bytes of a request that carries a credential may have gone to the kernel: what revocation is measured
 /// with. Nothing that is sent is shown to it.
 pub trait WireObserver: std::fmt::Debug + Send + Sync + 'static {
-    /// Bytes of a head that carries this credential may have been handed to the kernel until now.
-    fn handed_over(&self, tenant: &TenantId, credential: &CredentialId, at: Instant);
+    /// Bytes of a head that carries this may have been handed to the kernel until now.
+    fn handed_over(&self, carried: &Carried, at: Instant);
+}
+
+/// What a request carries, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Carried {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which credential.
+    pub credential: CredentialId,
+    /// Which version of it, as the intent names it.
+    pub version: Option<u32>,
 }
 
 /// An observer, and what the next request carries.
 pub(crate) struct Observed {
     pub(crate) observer: Arc<dyn WireObserver>,
-    pub(crate) tenant: TenantId,
-    pub(crate) credential: CredentialId,
+    pub(crate) carried: Carried,
 }
 
 /// The sender's end of a watched connection.
@@ -104,8 +114,8 @@ impl State {
 
     /// Tells that something may have gone to the kernel just now, until the whole head has.
     fn observe(&self) {
-        if let Some(Observed { observer, tenant, credential }) = &self.observed {
-            observer.handed_over(tenant, credential, Instant::now());
+        if let Some(Observed { observer, carried }) = &self.observed {
+            observer.handed_over(carried, Instant::now());
         }
     }
 

@@ -182,7 +182,7 @@ fn the_next_request_on_the_connection_is_watched_from_its_first_byte() {
 struct Told(std::sync::atomic::AtomicU32);
 
 impl WireObserver for Told {
-    fn handed_over(&self, _: &TenantId, _: &CredentialId, _: Instant) {
+    fn handed_over(&self, _: &Carried, _: Instant) {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
@@ -194,8 +194,8 @@ fn r05_an_observer_is_told_of_every_write_and_flush_until_the_head_has_gone_and_
     let count = || told.0.load(std::sync::atomic::Ordering::Relaxed);
     let (io, watch) = Watched::new(kernel(&[HEAD - 1, usize::MAX, usize::MAX], false));
     let mut io = io.observed(true);
-    let (tenant, credential) = (TenantId::random(), CredentialId::random());
-    watch.observe_next(Observed { observer: Arc::clone(&told) as _, tenant, credential });
+    let carried = Carried { tenant: TenantId::random(), credential: CredentialId::random(), version: Some(1) };
+    watch.observe_next(Observed { observer: Arc::clone(&told) as _, carried });
     let guard = Guard::default();
     assert!(watch.begin(guard.held()).is_ok());
     assert!(write(&mut io, REQUEST).is_ready());

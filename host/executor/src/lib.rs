@@ -104,6 +104,7 @@ pub use inventory::Finding;
 pub use inventory::FindingKind;
 pub use inventory::Identity;
 pub use inventory::IdentityKind;
+pub use keybearer_egress::Carried;
 pub use keybearer_egress::EgressConfig;
 pub use keybearer_egress::Pin as EgressPin;
 pub use keybearer_egress::WireObserver;

@@ -151,6 +151,12 @@ impl Armed {
         self.open.credential.as_ref()
     }
 
+    /// Which version of it, as the record says.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        self.intent.version()
+    }
+
     /// The size of its body, for records.
     #[must_use]
     pub fn body_bytes(&self) -> u64 {

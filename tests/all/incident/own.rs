@@ -184,7 +184,15 @@ async fn r11_t07_what_is_not_the_tenants_is_neither_stopped_nor_shown() -> anyho
     let confined = client.post("/v1/tokens", &confined).await?.json();
     let confined = site.server.public().bearing(confined["text"].as_str().expect("a token"));
     assert_eq!(confined.post(OWN, &json!({"credential": mine.credential})).await?.code(), "forbidden");
+    Ok(())
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn r11_what_the_operator_opened_is_shown_to_its_tenant_and_is_not_its_to_close() -> anyhow::Result<()> {
+    // If this failed, a tenant whose administrator was phished could lift what the operator put into quarantine.
+    let site = Site::start().await?;
+    let (mine, other) = (site.holder("acme").await?, site.holder("globex").await?);
+    let client = &mine.tenant.client;
     let note = "the operator's own words";
     let incident = open(&site.server, json!({"credential": mine.credential, "note": note})).await?;
     let path = format!("{OWN}/{}", id(&incident));

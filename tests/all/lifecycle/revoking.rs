@@ -2,9 +2,14 @@
 //! nothing of it comes back, not over a restart and not out of an older backup.
 
 use keybearer_tests::Answer;
+use keybearer_tests::Authority;
 use keybearer_tests::Client;
 use keybearer_tests::Holder;
+use keybearer_tests::Recorded;
+use keybearer_tests::Reply;
+use keybearer_tests::ServerOptions;
 use keybearer_tests::Site;
+use keybearer_tests::Upstream;
 use keybearer_tests::canary;
 use serde_json::Value;
 use serde_json::json;
@@ -166,6 +171,41 @@ async fn r05_whatever_opened_a_run_takes_it_along_with_what_is_within_it_and_say
         }
     }
     assert_audited(&site)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_what_was_minted_for_a_revoked_tokens_run_is_given_back_before_the_answer_that_counts_it()
+-> anyhow::Result<()> {
+    // If this failed, an access token would outlive whoever had it minted, and the answer would not say so.
+    let authority = Authority::new()?;
+    let minted = canary("minted-");
+    let answer = minted.clone();
+    let login = Upstream::start(&authority, &["login.example.com"], move |request: Recorded| {
+        let token = json!({"access_token": answer, "token_type": "Bearer", "expires_in": 600});
+        let reply = if request.target == "/oauth/revoke" { json!({}) } else { token };
+        std::future::ready(Reply::json(200, &reply))
+    })
+    .await?;
+    let site = Site::start_by(authority, ServerOptions::default().pin("login.example.com", &login)).await?;
+    let tenant = site.server.tenant("acme").await?;
+    let kind = json!({
+        "kind": "oauth_client_credentials", "token_url": "https://login.example.com/oauth/token",
+        "revocation_url": "https://login.example.com/oauth/revoke", "client_id": "acme-client",
+    });
+    let grant = json!({"package": "http-get", "slot": "site"});
+    tenant.grant_as(kind, &canary("client-secret-"), grant).await?;
+    let issued = tenant.client.post("/v1/tokens", &json!({"label": "agents", "scopes": ["call"]})).await?.json();
+    let (token, text) = (issued["id"].as_str().expect("an id"), issued["text"].as_str().expect("a token"));
+    let run = site.server.public().bearing(text).post("/v1/runs", &json!({"agent": "clerk"})).await?.json();
+    let in_run = site.server.public().bearing(run["token"].as_str().expect("a token"));
+    let call = json!({"tool": "http-get.get", "arguments": {"path": "/anything"}});
+    assert_eq!(in_run.post("/v1/calls", &call).await?.status, 200);
+    let said = tenant.client.post(&format!("/v1/tokens/{token}/revoke"), &json!({})).await?.json();
+    assert_eq!((&said["runs_ended"], &said["minted_revoked"]), (&json!(1), &json!(1)), "{said}");
+    let given_back: Vec<_> = login.recorded().into_iter().filter(|request| request.target == "/oauth/revoke").collect();
+    assert_eq!(given_back.len(), 1, "once");
+    assert!(String::from_utf8_lossy(&given_back[0].body).contains(&minted), "the very token");
+    Ok(())
 }
 
 #[tokio::test]

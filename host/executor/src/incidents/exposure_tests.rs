@@ -71,7 +71,13 @@ impl Lines {
             counts: IncidentCounts::default(),
             notice: NoticeState::None,
         };
-        let mut gatherer = Gatherer::new(subject, vec!["token:tok_x".to_owned()]);
+        // As the executor names whoever it is about.
+        let labels = match &subject {
+            IncidentSubject::Principal { principal, .. } => vec![principal.clone()],
+            IncidentSubject::Token { token, .. } => vec![format!("token:{token}")],
+            _ => Vec::new(),
+        };
+        let mut gatherer = Gatherer::new(subject, labels);
         let records = Reader::new(folder).visit(&mut gatherer).expect("the ledger is read");
         assert_eq!(records, self.seq, "every record is looked at");
         gatherer.end(crate::incidents::views::view(&record), UnixMillis(1_000_000), records)

@@ -193,7 +193,8 @@ fn audit_all(place: &Place, tenant: Option<&str>, global: &Global, output: &Outp
         output.say(&format!("nothing was used after it was ended: {counts}"), &value);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut text = format!("{} USES OF WHAT HAD BEEN ENDED: {counts}", audited.findings.len());
+    let found = audited.findings.len() as u64 + audited.left_out;
+    let mut text = format!("{found} USES OF WHAT HAD BEEN ENDED, {} of them not listed: {counts}", audited.left_out);
     for finding in &audited.findings {
         text.push('\n');
         text.push_str(&sentence(&serde_json::json!({ "seq": finding.seq, "kind": finding.misuse, "of": finding })));
