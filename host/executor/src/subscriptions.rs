@@ -74,9 +74,10 @@ impl Subscriptions {
         true
     }
 
-    /// Whether it was heard before.
-    fn set(&self, key: &Key, is_live: bool) -> bool {
-        self.0.lock().get_mut(key).is_some_and(|known| std::mem::replace(known, is_live))
+    fn set(&self, key: &Key, is_live: bool) {
+        if let Some(known) = self.0.lock().get_mut(key) {
+            *known = is_live;
+        }
     }
 
     fn leave(&self, key: &Key) {
@@ -179,12 +180,10 @@ impl Executor {
 
     /// From now on nobody tells: what was fetched ages.
     fn stop_relying(&self, key: &Key, ended: &Ended) {
-        let was_live = self.subscriptions.set(key, false);
+        self.subscriptions.set(key, false);
         if let Ended::Broken(fault) = ended {
-            if was_live {
-                let credential = &key.1;
-                tracing::warn!(%credential, %fault, "a source tells nothing any more: what is fetched is used for {UNWATCHED_S} s at most");
-            }
+            let (tenant, credential) = key;
+            tracing::warn!(%tenant, %credential, %fault, "a source tells nothing: what is fetched is used for {UNWATCHED_S} s at most");
             self.strongbox.age(&key.0, &key.1, Duration::from_secs(UNWATCHED_S));
         }
     }
@@ -221,13 +220,16 @@ mod tests {
         let key = (tenant.clone(), CredentialId::random());
         assert!(subscriptions.enter(&key) && !subscriptions.enter(&key), "one connection a credential");
         assert!(!subscriptions.is_live(&key), "asked is not heard");
-        assert!(!subscriptions.set(&key, true) && subscriptions.is_live(&key));
-        assert!(subscriptions.set(&key, false) && !subscriptions.is_live(&key));
+        subscriptions.set(&key, true);
+        assert!(subscriptions.is_live(&key));
+        subscriptions.set(&key, false);
+        assert!(!subscriptions.is_live(&key));
         let more =
             (0..2 * SUBSCRIPTIONS_MAX).filter(|_| subscriptions.enter(&(tenant.clone(), CredentialId::random())));
         assert_eq!(more.count(), SUBSCRIPTIONS_MAX - 1);
         assert!(subscriptions.enter(&(TenantId::random(), key.1.clone())), "another tenant's room is its own");
         subscriptions.leave(&key);
-        assert!(!subscriptions.set(&key, true) && !subscriptions.is_live(&key));
+        subscriptions.set(&key, true);
+        assert!(!subscriptions.is_live(&key), "what is over is not heard");
     }
 }
