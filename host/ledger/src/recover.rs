@@ -82,7 +82,7 @@ pub struct Recovery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnknownOutcome {
     /// A dispatch was intended.
-    Dispatch(DispatchFacts),
+    Dispatch(Box<DispatchFacts>),
     /// A call was begun.
     Call(Facts),
 }
@@ -238,7 +238,7 @@ impl Ledger {
         let mut unknown = Vec::with_capacity(open.dispatches.len() + open.calls.len());
         for (id, dispatch) in open.dispatches {
             self.append("dispatch_unknown", &encode::dispatch(&dispatch), Effect::EndDispatch(&id))?;
-            unknown.push(UnknownOutcome::Dispatch(dispatch));
+            unknown.push(UnknownOutcome::Dispatch(dispatch.into()));
         }
         for (id, facts) in open.calls {
             self.append("call_unknown", &encode::facts(&facts), Effect::EndCall(&id))?;

@@ -19,7 +19,8 @@ fn an_event_goes_out_with_the_mac_of_its_text() {
         .on(Method::Post, "https://events.example.com/v1/orders", |_| Response::new(202));
     let delivered = host.run(|| deliver(Event { order: 7, state: "paid".to_owned() })).expect("is delivered");
     assert_eq!(delivered.status, 202);
-    let body: Value = serde_json::from_slice(host.requests()[0].body.as_deref().expect("a body")).expect("JSON");
+    let body: Value =
+        keybearer_guest::serde_json::from_slice(host.requests()[0].body.as_deref().expect("a body")).expect("JSON");
     assert_eq!(body, json!({"event": "{\"order\":7,\"state\":\"paid\"}", "mac": "ab01"}));
 }
 
