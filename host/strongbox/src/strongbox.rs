@@ -285,9 +285,21 @@ impl Strongbox {
     }
 
     fn tenant_key(&self, tenant: &TenantId, use_: &str) -> Result<SealingKey, SealBroken> {
-        let wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
-        let data_key = self.master().unwrap(&seal::data_key_aad(tenant), &wrapped)?;
-        Ok(seal::subkey(&data_key, use_))
+        let aad = seal::data_key_aad(tenant);
+        let mut wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        loop {
+            match self.master().unwrap(&aad, &wrapped) {
+                Ok(data_key) => return Ok(seal::subkey(&data_key, use_)),
+                Err(broken) => {
+                    // A rotation of the master key that ended between the two looks has wrapped it anew.
+                    let now = self.directory.data_key(tenant).ok_or(SealBroken)?;
+                    if now == wrapped {
+                        return Err(broken);
+                    }
+                    wrapped = now;
+                }
+            }
+        }
     }
 
     pub(crate) fn master(&self) -> Arc<MasterKey> {

@@ -1,11 +1,17 @@
 //! Tests of what a tenant stores: sealed values stay where they were put, and the master key rotates
 //! under them.
 
+use std::sync::OnceLock;
+use std::sync::Weak;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
 use keybearer_gate::VersionState;
 
 use super::*;
 use crate::fixture::House;
 use crate::fixture::NOW;
+use crate::fixture::Records;
 
 const VALUE: &str = "canary-0123456789-canary";
 
@@ -115,6 +121,50 @@ fn the_master_key_rotates_under_a_strongbox_in_use_and_a_tenant_that_came_meanwh
     let restarted = Strongbox::new(master, house.records.clone());
     let selected = restarted.select(&tenant, &credential, NOW).expect("usable");
     assert!(restarted.lease_recorded(selected, NOW).is_ok());
+}
+
+/// A directory in which the master key is rotated, whole, just after a data key was read.
+struct RotatedMeanwhile {
+    records: Arc<Records>,
+    strongbox: OnceLock<Weak<Strongbox>>,
+    is_rotated: AtomicBool,
+}
+
+impl keybearer_gate::CredentialDirectory for RotatedMeanwhile {
+    fn credential(&self, tenant: &TenantId, id: &CredentialId) -> Option<Arc<CredentialRecord>> {
+        self.records.credential(tenant, id)
+    }
+
+    fn data_key(&self, tenant: &TenantId) -> Option<keybearer_gate::Sealed> {
+        let read = self.records.data_key(tenant)?;
+        if !self.is_rotated.swap(true, Ordering::Relaxed) {
+            let strongbox = self.strongbox.get().and_then(Weak::upgrade).expect("set");
+            strongbox.begin_master_rotation().expect("begun");
+            let anew = strongbox.rewrap(tenant, &read).expect("opens");
+            self.records.data_keys.lock().insert(tenant.clone(), anew.clone());
+            strongbox.finish_master_rotation([&anew]).expect("finished");
+        }
+        Some(read)
+    }
+}
+
+/// If this fails, a call that meets the end of a rotation of the master key is refused.
+#[test]
+fn p7_a_data_key_that_is_wrapped_anew_while_it_is_opened_opens() {
+    let house = House::new();
+    let tenant = house.tenant();
+    let credential = house.credential(&tenant, CredentialKind::Bearer, VALUE);
+    let directory = Arc::new(RotatedMeanwhile {
+        records: house.records.clone(),
+        strongbox: OnceLock::new(),
+        is_rotated: false.into(),
+    });
+    let master = MasterKey::open(house.folder.path().join("master.key")).expect("opened");
+    let strongbox = Arc::new(Strongbox::new(master, directory.clone()));
+    directory.strongbox.set(Arc::downgrade(&strongbox)).expect("set once");
+    let selected = strongbox.select(&tenant, &credential, NOW).expect("usable");
+    assert!(strongbox.lease_recorded(selected, NOW).is_ok());
+    assert!(directory.is_rotated.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -30,7 +30,8 @@ async fn p7_the_master_key_is_rotated_in_place_and_the_old_one_opens_nothing_any
         }
     );
     rotated?;
-    assert!(during?.iter().all(|status| *status == 200), "calls go on meanwhile");
+    let during = during?;
+    assert!(during.iter().all(|status| *status == 200), "calls go on meanwhile: {during:?}");
     let new = std::fs::read(&key)?;
     assert!(new != old && mode(&key)? == 0o600, "another key, as well kept");
     site.server.stop()?;
