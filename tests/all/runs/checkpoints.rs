@@ -129,7 +129,8 @@ async fn t08_p7_no_form_of_a_credential_is_in_a_checkpoint() -> anyhow::Result<(
     let site = Site::start().await?;
     let holder = site.holder("acme").await?;
     let run = open(&site, &holder.tenant.client, json!({"agent": "sleeper"})).await?;
-    let secret_half = run.token.rsplit_once('_').expect("a token has two halves").1;
+    // 256 bits in base64url, in which an underscore may stand.
+    let secret_half = &run.token[run.token.len() - 43..];
     let traces = Traces::of(&[("the credential", &holder.value), ("the token", secret_half)])?;
     assert!(traces.find(format!("x{}x", holder.value).as_bytes()).is_some(), "it would be found");
     for path in ["/anything", "/anything/echoed"] {
