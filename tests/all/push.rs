@@ -2,6 +2,7 @@
 //! cannot sign, signs too late or says it twice changes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -187,5 +188,62 @@ async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyh
     assert!(seen(1, 0).await?);
     let listed = stage.tenant.client.get("/v1/hooks").await?.json();
     assert_eq!(listed["items"][0]["live"], true, "{listed}");
+    Ok(())
+}
+
+/// How many events are on their way at the same time, and how many credentials are revoked meanwhile.
+const SENDERS: usize = 8;
+const REVOKED: usize = 40;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r05_r12_a_revocation_is_done_whatever_else_raises_the_epoch() -> anyhow::Result<()> {
+    // If this failed, whoever can say that something changed could keep a leaked key in use for as long as he says it.
+    let stage = stage(0).await?;
+    let mut credentials = Vec::new();
+    for number in 0..REVOKED {
+        let new = json!({
+            "name": format!("trial-{number}"), "owner": "the tests", "justification": "a trial",
+            "kind": {"kind": "oauth_client_credentials", "token_url": "https://login.example.com/token", "client_id": "acme"},
+            "value": canary("client-secret-"),
+        });
+        let stored = stage.tenant.client.post("/v1/credentials", &new).await?.json();
+        credentials.push(stored["id"].as_str().expect("an id").to_owned());
+    }
+    let (named, raised, is_over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let senders = futures_util::future::try_join_all((0..SENDERS).map(async |sender| {
+        for event in 0.. {
+            if is_over.load(Ordering::SeqCst) {
+                break;
+            }
+            let credential = &credentials[named.load(Ordering::SeqCst)];
+            let changed = json!({"type": "credential.changed", "data": {"credential": credential}});
+            let heard = stage.send(&format!("msg_{sender}_{event}"), &changed).await?;
+            raised.fetch_add(usize::from(heard.status == 200), Ordering::SeqCst);
+        }
+        anyhow::Ok(())
+    }));
+    let revoking = async {
+        let mut refused = Vec::new();
+        for (number, credential) in credentials.iter().enumerate() {
+            named.store(number, Ordering::SeqCst);
+            let before = raised.load(Ordering::SeqCst);
+            while raised.load(Ordering::SeqCst) < before + 2 {
+                tokio::task::yield_now().await;
+            }
+            let path = format!("/v1/credentials/{credential}/revoke");
+            let revoked = stage.tenant.client.post(&path, &json!({})).await?;
+            let said = revoked.json();
+            let is_done = revoked.status == 200 && said["epoch"].as_u64().is_some_and(|epoch| epoch > 1);
+            refused.extend((!is_done).then(|| revoked.text()));
+            let shown = stage.tenant.client.get(&format!("/v1/credentials/{credential}")).await?.json();
+            refused.extend((shown["state"] != "revoked").then(|| shown.to_string()));
+        }
+        is_over.store(true, Ordering::SeqCst);
+        anyhow::Ok(refused)
+    };
+    let (senders, refused) = tokio::join!(senders, revoking);
+    senders?;
+    let refused = refused?;
+    assert!(refused.is_empty(), "{refused:?}");
     Ok(())
 }

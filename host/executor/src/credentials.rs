@@ -175,14 +175,14 @@ impl Executor {
         record: &CredentialRecord,
         by: &PrincipalLabel,
     ) -> Result<Revoked, Problem> {
-        let (id, epoch) = (&record.id, record.epoch + 1);
-        let stored = self.stored_to_give_back(&record.tenant, id);
+        let id = &record.id;
         let (store, tenant, subject) = (Arc::clone(&self.store), record.tenant.clone(), id.clone());
-        crate::blocking(move || store.revoke_credential(&tenant, &subject, epoch)).await?;
+        let (before, record) = crate::blocking(move || store.revoke_credential(&tenant, &subject)).await?;
+        let epoch = record.epoch;
         let revoked = self.cut_credential(&record.tenant, id, epoch).await;
-        let minted_revoked = self.undo_minted(&record.tenant, id, epoch).await
-            + self.give_back_stored(&record.tenant, by, &record.kind, stored).await;
-        let note = registration::told(self.deregister(record, by).await);
+        let minted_revoked =
+            self.undo_minted(&record.tenant, id, epoch).await + self.give_back_stored(&before, by).await;
+        let note = registration::told(self.deregister(&record, by).await);
         let act = crate::act::within(&record.tenant, by.clone(), ActKind::CredentialRevoked, id.as_str());
         self.record_revoked(Act { epoch: Some(epoch), note, ..act }).await?;
         Ok(Revoked { minted_revoked, ..revoked })

@@ -6,13 +6,11 @@ use std::sync::LazyLock;
 
 use keybearer_contract::CallId;
 use keybearer_contract::Code;
-use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialDirectory as _;
-use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::Facts;
 use keybearer_gate::Ingredient;
@@ -129,23 +127,13 @@ impl Executor {
         self.record(Act { version, epoch: Some(epoch), ..act }).await.map_err(|_| MintFault::Host)
     }
 
-    /// Has the issuer forget what is stored, where it can: part of the act that revokes the credential, whose version
-    /// was selected before. Says how much was given back.
-    pub(crate) async fn give_back_stored(
-        &self,
-        tenant: &TenantId,
-        by: &PrincipalLabel,
-        kind: &CredentialKind,
-        selected: Option<Selected>,
-    ) -> u64 {
-        let (Some(selected), Some(exchange)) = (selected, keybearer_sources::farewell(kind)) else { return 0 };
-        let facts = facts_of_act(tenant, by);
-        self.give_back(vec![self.strongbox.undo_stored(facts, selected, exchange)]).await
-    }
-
-    /// What an act that revokes needs to give back what is stored.
-    pub(crate) fn stored_to_give_back(&self, tenant: &TenantId, id: &CredentialId) -> Option<Selected> {
-        self.strongbox.select(tenant, id, UnixMillis::now()).ok()
+    /// Has the issuer forget what was stored, where it can: part of the act that revokes the credential, by its record
+    /// as it was right before. Says how much was given back.
+    pub(crate) async fn give_back_stored(&self, before: &CredentialRecord, by: &PrincipalLabel) -> u64 {
+        let Some(exchange) = keybearer_sources::farewell(&before.kind) else { return 0 };
+        let facts = facts_of_act(&before.tenant, by);
+        let undo = self.strongbox.undo_stored(facts, before, exchange, UnixMillis::now());
+        self.give_back(undo.into_iter().collect()).await
     }
 }
 

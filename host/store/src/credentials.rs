@@ -284,22 +284,25 @@ impl Store {
         })
     }
 
-    /// Revokes a credential for good, and its current version with it. Once more raises the epoch only.
+    /// Revokes a credential for good, and its current version with it. Once more raises the epoch only. The epoch is
+    /// taken from the record as it stands: a revocation loses against nobody who raises it meanwhile. Returns what the
+    /// credential was right before, and what it is now.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the epoch is not higher than the one that stands;
     /// [`StoreError::NotFound`].
     pub fn revoke_credential(
         &self,
         tenant: &TenantId,
         id: &CredentialId,
-        epoch: u64,
-    ) -> Result<Arc<CredentialRecord>, StoreError> {
-        self.change_credential(tenant, id, |record, transaction| {
-            raise_epoch(record, epoch)?;
+    ) -> Result<(CredentialRecord, Arc<CredentialRecord>), StoreError> {
+        let mut before = None;
+        let now = self.change_credential(tenant, id, |record, transaction| {
+            before = Some(record.clone());
+            record.epoch += 1;
             (record.state, record.consent) = (CredentialState::Revoked, None);
             retire(record, VersionState::Revoked, transaction)
-        })
+        })?;
+        Ok((before.expect("what was changed was looked at"), now))
     }
 
     /// Destroys a version's bytes and its fingerprint, in the file and in memory.

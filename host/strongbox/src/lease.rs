@@ -113,6 +113,11 @@ impl Selected {
         Self { tenant, credential, version: 0, epoch: record.epoch, kind, run: None, tool: None, policy: None }
     }
 
+    /// The version of this record that was in use then, whatever has become of it since; none if it had none.
+    pub(crate) fn of(record: &CredentialRecord, now: UnixMillis) -> Option<Self> {
+        Some(Self { version: record.current(now)?.version, ..Self::waiting(record) })
+    }
+
     /// Whether it was selected as one that waits for its account.
     pub(crate) fn is_waiting(&self) -> bool {
         self.version == 0

@@ -15,6 +15,7 @@ use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::CredentialRecord;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
 use keybearer_gate::Yields;
@@ -372,9 +373,18 @@ impl Strongbox {
         Ok(Minted { expires })
     }
 
-    /// How what is stored is given back: part of the act that revokes the credential.
-    pub fn undo_stored(&self, facts: Facts, selected: Selected, exchange: Exchange) -> Undo {
-        Undo { facts, selected, exchange, orphan: None, vessel: Vessel::default(), in_act: true, is_logout: false }
+    /// How what was stored is given back, by the credential's record as it was right before: part of the act that
+    /// revokes it. None if it had no usable version.
+    #[must_use]
+    pub fn undo_stored(
+        &self,
+        facts: Facts,
+        before: &CredentialRecord,
+        exchange: Exchange,
+        now: UnixMillis,
+    ) -> Option<Undo> {
+        let (selected, vessel) = (Selected::of(before, now)?, Vessel::default());
+        Some(Undo { facts, selected, exchange, orphan: None, vessel, in_act: true, is_logout: false })
     }
 
     /// How what a fetch gave is given back, for one that cannot be kept.

@@ -26,7 +26,7 @@ fn t07_another_tenants_ids_answer_as_missing_ones() {
     for id in [credential.id.clone(), CredentialId::random()] {
         assert!(store.credential(&globex, &id).is_none());
         assert_eq!(store.add_version(&globex, &id, version(2), 9).err(), Some(StoreError::NotFound));
-        assert_eq!(store.revoke_credential(&globex, &id, 9).err(), Some(StoreError::NotFound));
+        assert_eq!(store.revoke_credential(&globex, &id).err(), Some(StoreError::NotFound));
         assert_eq!(store.destroy_version(&globex, &id, 1).err(), Some(StoreError::NotFound));
         assert_eq!(store.put_grant(super::grant(&globex, &id)).err(), Some(StoreError::NotFound));
     }
@@ -74,14 +74,15 @@ fn c08_an_epoch_that_does_not_grow_is_refused() {
     store.add_version(&acme, &id, version(2), 5).expect("rotated");
     for epoch in [0, 4, 5] {
         assert!(matches!(store.add_version(&acme, &id, version(3), epoch), Err(StoreError::Conflict(_))));
-        assert!(matches!(store.revoke_credential(&acme, &id, epoch), Err(StoreError::Conflict(_))));
+        assert!(matches!(store.touch_credential(&acme, &id, epoch), Err(StoreError::Conflict(_))));
     }
     // Not even past this crate's own check.
     let lowered =
         store.commit(|transaction| Ok(transaction.execute("UPDATE credentials SET epoch = 4", [])?), |_, rows| rows);
     assert!(matches!(lowered, Err(StoreError::Conflict(_))));
-    let record = store.revoke_credential(&acme, &id, 6).expect("revoked");
-    assert_eq!(record.state, CredentialState::Revoked);
+    let (before, record) = store.revoke_credential(&acme, &id).expect("revoked");
+    assert_eq!((before.state, before.epoch), (CredentialState::Active, 5));
+    assert_eq!((record.state, record.epoch), (CredentialState::Revoked, 6), "whatever stood there, one more");
     assert!(record.current(UnixMillis(0)).is_none());
     assert!(matches!(store.add_version(&acme, &id, version(3), 7), Err(StoreError::Conflict(_))));
     let epochs = store.epochs().expect("read");
