@@ -106,6 +106,7 @@ pub(crate) async fn measure(slice: Duration, report: &mut Report) -> anyhow::Res
         address: ([192, 0, 2, 1], 443).into(),
         purpose: Purpose::Guest,
         svid: None,
+        withheld: &keybearer_gate::NothingWithheld,
     };
     let (intent, entry) = ledger.intend(&cleared, details).await?;
     report.part("part.recheck.us", repeat(slice, || select().map(drop).map_err(Into::into))?);

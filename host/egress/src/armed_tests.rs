@@ -132,6 +132,7 @@ impl House {
             address: ([127, 0, 0, 1], 443).into(),
             purpose: Purpose::Mint,
             svid: None,
+            withheld: &keybearer_gate::NothingWithheld,
         };
         let (intent, _) = self.ledger.intend(&cleared, details).await.unwrap_or_else(|error| panic!("{error}"));
         let lease = self.strongbox.lease_source(selected.clone(), &Vessel::default(), &intent, now);

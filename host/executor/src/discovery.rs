@@ -65,7 +65,8 @@ impl Executor {
         let cleared = clear_discovery(&facts, exchange).map_err(|_| unavailable())?;
         let vetted = self.egress.vet(cleared.destination(), deadline).await.map_err(|_| unavailable())?;
         let (address, purpose) = (vetted.address(), Purpose::Discover);
-        let details = IntentDetails { version: None, epoch: None, address, purpose, svid: None };
+        let withheld = &keybearer_gate::NothingWithheld;
+        let details = IntentDetails { version: None, epoch: None, address, purpose, svid: None, withheld };
         let started = Instant::now();
         let (intent, entry) = self.ledger.intend(&cleared, details).await.map_err(crate::ledger_problem)?;
         let Ok(armed) = keybearer_strongbox::plain(cleared, intent) else {

@@ -29,6 +29,7 @@ use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::How;
 use keybearer_gate::Refusal;
+use keybearer_gate::Refused;
 use keybearer_gate::Rights;
 use keybearer_gate::SessionOf;
 use keybearer_ledger::DispatchOutcome;
@@ -214,6 +215,7 @@ impl Shared {
             address: vetted.address(),
             purpose: Purpose::Guest,
             svid: selected.as_ref().and_then(|selected| self.executor.strongbox.svid_of(selected)),
+            withheld: &self.made,
         };
         if self.held.is_stopped() {
             return Err(HOST_NOT_SENT.into());
@@ -222,7 +224,7 @@ impl Shared {
         let (intent, entry) = self.executor.ledger.intend(&cleared, details).await.map_err(|_| HOST_NOT_SENT)?;
         let flight = selected.as_ref().map(|selected| self.executor.strongbox.fly(selected));
         let sent_bytes = cleared.body_bytes();
-        self.executor.uses.note_dispatch(&cleared, UnixMillis::now());
+        self.executor.uses.note_dispatch(&cleared, &self.made, UnixMillis::now());
         let (under_way, rider) = self.held.begin(cleared.attach().and_then(|attach| attach.grant.clone()));
         let used = selected.clone().map(|selected| Used { selected, at: std::time::Instant::now() });
         let armed = match self.arm(cleared, intent, selected, rider) {
@@ -401,7 +403,8 @@ impl Shared {
             Refusal::MalformedHeader { .. } => GuestFault::Guest(GuestMistake::MalformedHeader),
             _ => GuestFault::Denied,
         };
-        let recorded = self.executor.ledger.refuse(&self.facts, &refusal, Some(request.method), &request.url).await;
+        let refused = Refused::request(refusal, request, &self.made);
+        let recorded = self.executor.ledger.refuse(&self.facts, &refused).await;
         recorded.map_or(HOST_NOT_SENT, |()| told)
     }
 }

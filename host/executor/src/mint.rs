@@ -211,6 +211,7 @@ impl Way<'_> {
             address: vetted.address(),
             purpose: why.purpose,
             svid: why.svid,
+            withheld: &keybearer_gate::NothingWithheld,
         };
         let (intent, entry) = executor.ledger.intend(&cleared, details).await.map_err(|_| MintFault::Host)?;
         let lease = lease(&intent);

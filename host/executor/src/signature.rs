@@ -9,6 +9,7 @@ use keybearer_contract::GuestSignature;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::ClearedSignature;
 use keybearer_gate::Refusal;
+use keybearer_gate::Refused;
 use keybearer_gate::Rights;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
@@ -66,7 +67,7 @@ impl Shared {
                 }
                 // Rotated between selection and use: nothing was signed, and the new version is there to be selected.
                 Err(Unsigned::Refused(Refusal::Stale)) if selection_tries < SELECTION_TRIES_MAX => selection_tries += 1,
-                Err(Unsigned::Refused(refusal)) => return Err(self.refuse_signature(&refusal, &asked).await),
+                Err(Unsigned::Refused(refusal)) => return Err(self.refuse_signature(refusal, &asked).await),
                 Err(Unsigned::Fault(fault)) => return Err(fault),
             }
         }
@@ -85,12 +86,13 @@ impl Shared {
         if self.held.is_stopped() {
             return Err(SigningFault::Host.into());
         }
-        let intended = self.executor.ledger.intend_signature(&cleared, selected.version(), selected.epoch()).await;
+        let (ledger, version, epoch) = (&self.executor.ledger, selected.version(), selected.epoch());
+        let intended = ledger.intend_signature(&cleared, version, epoch, &self.made).await;
         let (intent, entry) = intended.map_err(|_| SigningFault::Host)?;
         // Counted in and entered before it is looked at again whether it may be: a revocation finds it, or it finds
         // the revocation.
         let _flight = self.executor.strongbox.fly(&selected);
-        self.executor.uses.note_signature(&cleared, UnixMillis::now());
+        self.executor.uses.note_signature(&cleared, &self.made, UnixMillis::now());
         let (_under_way, rider) = self.held.begin(cleared.attach().grant.clone());
         let made = self.make(cleared, intent, selected, rider);
         let outcome = match &made {
@@ -133,17 +135,17 @@ impl Shared {
         }
     }
 
-    async fn refuse_signature(&self, refusal: &Refusal, asked: &GuestSignature) -> SigningFault {
+    async fn refuse_signature(&self, refusal: Refusal, asked: &GuestSignature) -> SigningFault {
         self.executor.counters.refused();
-        let told = match refusal {
+        let told = match &refusal {
             Refusal::NotCanonical { .. } => SigningFault::MalformedUrl,
             Refusal::MalformedClaim { .. } => SigningFault::MalformedClaim,
             Refusal::MessageTooLarge { .. } => SigningFault::MessageTooLarge,
             Refusal::ExpiresOutOfRange { .. } => SigningFault::ExpiresOutOfRange,
             _ => SigningFault::Denied,
         };
-        let (method, place) = keybearer_gate::asked_place(asked);
-        let recorded = self.executor.ledger.refuse_signature(&self.facts, refusal, method, place).await;
+        let refused = Refused::signature(refusal, asked, &self.made);
+        let recorded = self.executor.ledger.refuse(&self.facts, &refused).await;
         recorded.map_or(SigningFault::Host, |()| told)
     }
 }

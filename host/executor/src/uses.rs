@@ -12,6 +12,7 @@ use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Cleared;
 use keybearer_gate::ClearedSignature;
+use keybearer_gate::Withheld;
 use keybearer_store::UseRow;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -85,21 +86,23 @@ impl Uses {
     }
 
     /// A request is about to carry a credential.
-    pub(crate) fn note_dispatch(&self, cleared: &Cleared, now: UnixMillis) {
+    pub(crate) fn note_dispatch(&self, cleared: &Cleared, withheld: &dyn Withheld, now: UnixMillis) {
         let Some(attach) = cleared.attach() else { return };
         let tenant = &cleared.facts().tenant;
         if let Some(grant) = &attach.grant {
             self.note(tenant, grant.as_str(), now, |_| ());
-            self.note(tenant, attach.credential.as_str(), now, |used| used.places.note(cleared));
+            let path = cleared.path(withheld);
+            self.note(tenant, attach.credential.as_str(), now, |used| used.places.note(cleared, &path));
         }
     }
 
     /// Something is about to be signed with a credential.
-    pub(crate) fn note_signature(&self, cleared: &ClearedSignature, now: UnixMillis) {
+    pub(crate) fn note_signature(&self, cleared: &ClearedSignature, withheld: &dyn Withheld, now: UnixMillis) {
         let (tenant, attach) = (&cleared.facts().tenant, cleared.attach());
         if let Some(grant) = &attach.grant {
             self.note(tenant, grant.as_str(), now, |_| ());
-            self.note(tenant, attach.credential.as_str(), now, |used| used.places.note_signature(cleared));
+            let target = cleared.target(withheld);
+            self.note(tenant, attach.credential.as_str(), now, |used| used.places.note_signature(target));
         }
     }
 

@@ -23,6 +23,7 @@ use crate::Facts;
 use crate::Grant;
 use crate::Refusal;
 use crate::Target;
+use crate::Withheld;
 
 /// What is to be attached to a cleared request, and by which right.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,10 +101,10 @@ impl Cleared {
         self.parts.method
     }
 
-    /// The path, for records.
+    /// The path, for records: a guest may have put into it what was signed for it.
     #[must_use]
-    pub fn path(&self) -> &str {
-        &self.parts.path
+    pub fn path(&self, withheld: &dyn Withheld) -> String {
+        withheld.without(&self.parts.path)
     }
 
     /// The size of the body, for records.
@@ -176,8 +177,7 @@ pub fn clear(
     for (name, _) in &headers {
         let owned = manifest.slots.iter().any(|slot| slot.placement.owns_header(name));
         if owned || !(COMMON_HEADERS.contains(&name.as_str()) || extra_headers.contains(name)) {
-            let name = name.chars().take(64).collect();
-            return Err(Refusal::HeaderNotAllowed { name });
+            return Err(Refusal::HeaderNotAllowed { name: name.clone() });
         }
     }
     if let Some(Attach { how: How::Slot(placement), .. }) = &attach {

@@ -30,6 +30,7 @@ mod spiffe;
 mod tenant;
 mod terms;
 mod token;
+mod withheld;
 
 // The public interface is:
 pub use clear::Attach;
@@ -153,7 +154,6 @@ pub use signature::ClearedSignature;
 pub use signature::Signed;
 pub use signature::SigningWork;
 pub use signature::UrlToSign;
-pub use signature::asked_place;
 pub use signature::clear_signature;
 pub use spiffe::SpiffeEntry;
 pub use spiffe::SpiffeId;
@@ -172,3 +172,6 @@ pub use terms::TermsRefused;
 pub use token::IssuedToken;
 pub use token::authenticate_token;
 pub use token::issue_token;
+pub use withheld::NothingWithheld;
+pub use withheld::Refused;
+pub use withheld::Withheld;

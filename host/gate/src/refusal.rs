@@ -93,7 +93,7 @@ pub enum Refusal {
     /// The guest set a header that is the host's, a slot's, or not on the binding's list.
     #[error("header `{name}` is not the guest's to set here")]
     HeaderNotAllowed {
-        /// The name, in lower case, cut to 64 characters.
+        /// The name, in lower case; a record has 64 characters of it.
         name: String,
     },
     /// The guest set the query parameter that the slot owns.
@@ -128,7 +128,7 @@ pub enum Refusal {
     /// The guest claimed what is the manifest's or the host's to say.
     #[error("claim `{name}` is not the guest's to make here")]
     ClaimNotAllowed {
-        /// The name, without control characters, cut to 64 characters.
+        /// The name, without control characters; a record has 64 characters of it.
         name: String,
     },
     /// The URL is to be good for no time, or for longer than the slot allows. The guest hears this one.

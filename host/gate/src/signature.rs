@@ -27,11 +27,14 @@ use crate::Facts;
 use crate::Refusal;
 use crate::Rights;
 use crate::Target;
+use crate::Withheld;
 use crate::clear::attach;
 use crate::clear::check_parameters;
 use crate::clear::check_terms;
 use crate::clear::names;
 use crate::clear::no_binding;
+use crate::withheld::JWT_PLACE;
+use crate::withheld::MAC_PLACE;
 
 /// What may be signed, once its intent is recorded. Made here only; not `Clone`: a retry is cleared anew.
 pub struct ClearedSignature {
@@ -98,25 +101,28 @@ impl ClearedSignature {
     /// The method of a URL.
     #[must_use]
     pub fn method(&self) -> Option<Method> {
-        self.target().map(|(_, method, _)| method)
+        match &self.work {
+            SigningWork::Url(url) => Some(url.method),
+            SigningWork::Mac(_) | SigningWork::Jwt { .. } => None,
+        }
     }
 
-    /// Where a URL goes: destination, method and path.
+    /// Where a URL goes, for records: destination, method and path.
     #[must_use]
-    pub fn target(&self) -> Option<(&Destination, Method, &str)> {
+    pub fn target(&self, withheld: &dyn Withheld) -> Option<(&Destination, Method, String)> {
         match &self.work {
-            SigningWork::Url(url) => Some((&url.destination, url.method, &url.path)),
+            SigningWork::Url(url) => Some((&url.destination, url.method, withheld.without(&url.path))),
             SigningWork::Mac(_) | SigningWork::Jwt { .. } => None,
         }
     }
 
     /// The place of a URL, without its query; of what has none, which function it is.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn place(&self, withheld: &dyn Withheld) -> String {
         match &self.work {
             SigningWork::Mac(_) => MAC_PLACE.to_owned(),
             SigningWork::Jwt { .. } => JWT_PLACE.to_owned(),
-            SigningWork::Url(url) => format!("{}{}", url.destination, url.path),
+            SigningWork::Url(url) => format!("{}{}", url.destination, withheld.without(&url.path)),
         }
     }
 
@@ -140,20 +146,6 @@ impl ClearedSignature {
     #[must_use]
     pub fn into_parts(self) -> (Facts, Attach, SigningWork) {
         (self.facts, self.attach, self.work)
-    }
-}
-
-/// What a record names in place of a place.
-const MAC_PLACE: &str = "signing:mac";
-const JWT_PLACE: &str = "signing:jwt";
-
-/// The method and the place that a record of a refusal names.
-#[must_use]
-pub fn asked_place(asked: &GuestSignature) -> (Option<Method>, &str) {
-    match &asked.what {
-        ToSign::Message(_) => (None, MAC_PLACE),
-        ToSign::Claims(_) => (None, JWT_PLACE),
-        ToSign::Url { method, url, .. } => (Some(*method), url),
     }
 }
 
@@ -220,7 +212,7 @@ fn jwt(said: &SignsJwt, asked: Vec<(String, String)>, now: UnixMillis) -> Result
     for (index, (name, value)) in asked.into_iter().enumerate() {
         // The slot admits a few; so whoever says thousands is refused at one of the first.
         if !said.admits(&name) {
-            let name = name.chars().filter(|character| !character.is_control()).take(64).collect();
+            let name = name.chars().filter(|character| !character.is_control()).collect();
             return Err(Refusal::ClaimNotAllowed { name });
         }
         if !is_claim_text(&value) || added.contains(&name) {

@@ -9,13 +9,13 @@ use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
 use keybearer_contract::DispatchId;
 use keybearer_contract::GrantId;
-use keybearer_contract::Method;
 use keybearer_contract::SlotName;
 use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
 use keybearer_gate::ClearedSignature;
 use keybearer_gate::Facts;
-use keybearer_gate::Refusal;
+use keybearer_gate::Refused;
+use keybearer_gate::Withheld;
 
 use crate::Act;
 use crate::ActKind;
@@ -124,8 +124,7 @@ impl ActReceipt {
 }
 
 /// What is known of a dispatch beside what was cleared.
-#[derive(Debug, Clone)]
-pub struct IntentDetails {
+pub struct IntentDetails<'call> {
     /// The version that will go out; none where nothing is attached.
     pub version: Option<u32>,
     /// The credential's epoch at selection.
@@ -136,6 +135,8 @@ pub struct IntentDetails {
     pub purpose: Purpose,
     /// The serial number of the X.509-SVID that the connection proves, where it proves one.
     pub svid: Option<String>,
+    /// What the record must not say.
+    pub withheld: &'call dyn Withheld,
 }
 
 impl Ledger {
@@ -159,7 +160,7 @@ impl Ledger {
     pub async fn intend(
         &self,
         cleared: &Cleared,
-        details: IntentDetails,
+        details: IntentDetails<'_>,
     ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
         self.intend_dispatch(dispatch_facts(cleared, details)).await
     }
@@ -173,6 +174,7 @@ impl Ledger {
         cleared: &ClearedSignature,
         version: u32,
         epoch: u64,
+        withheld: &dyn Withheld,
     ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
         let named = Named::by(Some(cleared.attach()));
         let facts = DispatchFacts {
@@ -180,7 +182,7 @@ impl Ledger {
             dispatch: DispatchId::random(),
             purpose: Purpose::Sign,
             method: cleared.method(),
-            place: cleared.place(),
+            place: cleared.place(withheld),
             address: None,
             signed: Some(cleared.signed()),
             credential: named.credential,
@@ -215,38 +217,13 @@ impl Ledger {
         Ok((intent, entry))
     }
 
-    /// Records that a guest's request was refused. `url` may be as the guest spelled it: query, fragment
-    /// and user are left out here. Does not wait for the disk: nothing follows from it.
+    /// Records that a guest's request or signature was refused. Does not wait for the disk: nothing follows from it.
     ///
     /// # Errors
     /// [`LedgerUnavailable`]: the refusal holds all the same.
     #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
-    pub async fn refuse(
-        &self,
-        facts: &Facts,
-        refusal: &Refusal,
-        method: Option<Method>,
-        url: &str,
-    ) -> Result<(), LedgerUnavailable> {
-        let text = encode::refusal(facts, method, &record::recorded_place(url), refusal);
-        self.append("dispatch_refused", &text, Effect::Nothing).map(|_| ())
-    }
-
-    /// Records that a signature was refused. `place` is the URL as the guest spelled it where there is a method, and
-    /// a word of ours where there is none.
-    ///
-    /// # Errors
-    /// [`LedgerUnavailable`]: the refusal holds all the same.
-    #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
-    pub async fn refuse_signature(
-        &self,
-        facts: &Facts,
-        refusal: &Refusal,
-        method: Option<Method>,
-        place: &str,
-    ) -> Result<(), LedgerUnavailable> {
-        let place = if method.is_some() { record::recorded_place(place) } else { place.to_owned() };
-        let text = encode::refusal(facts, method, &place, refusal);
+    pub async fn refuse(&self, facts: &Facts, refused: &Refused) -> Result<(), LedgerUnavailable> {
+        let text = encode::refusal(facts, refused);
         self.append("dispatch_refused", &text, Effect::Nothing).map(|_| ())
     }
 
@@ -288,14 +265,14 @@ pub(crate) fn raised_epoch(act: &Act) -> Option<(CredentialId, u64)> {
     Some((act.subject.parse().ok()?, act.epoch?))
 }
 
-fn dispatch_facts(cleared: &Cleared, details: IntentDetails) -> DispatchFacts {
+fn dispatch_facts(cleared: &Cleared, details: IntentDetails<'_>) -> DispatchFacts {
     let named = Named::by(cleared.attach());
     DispatchFacts {
         facts: cleared.facts().clone(),
         dispatch: DispatchId::random(),
         purpose: details.purpose,
         method: Some(cleared.method()),
-        place: format!("{}{}", cleared.destination(), cleared.path()),
+        place: format!("{}{}", cleared.destination(), cleared.path(details.withheld)),
         address: Some(details.address),
         signed: None,
         credential: named.credential,

@@ -15,11 +15,16 @@ use std::time::Instant;
 use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Delivery;
+use keybearer_contract::GuestRequest;
+use keybearer_contract::GuestSignature;
 use keybearer_contract::Method;
 use keybearer_contract::TenantId;
+use keybearer_contract::ToSign;
 use keybearer_contract::UnixMillis;
+use keybearer_gate::NothingWithheld;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Refusal;
+use keybearer_gate::Refused;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -55,6 +60,11 @@ fn act(what: ActKind, tenant: &TenantId, subject: &str, epoch: u64) -> Act {
     }
 }
 
+fn refused(refusal: Refusal, url: &str) -> Refused {
+    let request = GuestRequest { method: Method::Get, url: url.to_owned(), headers: Vec::new(), body: None };
+    Refused::request(refusal, &request, &NothingWithheld)
+}
+
 fn whole_call(ledger: &Ledger) -> keybearer_gate::Facts {
     let facts = facts();
     run(async {
@@ -79,16 +89,21 @@ fn every_line_reads_back_to_the_same_text_whoever_put_it_together() {
         let call = ledger.begin_call(&facts).await.expect("begins");
         let (_intent, dispatch) = ledger.intend(&cleared(&facts), details()).await.expect("intends");
         let refusal = Refusal::NotCanonical { why: "its host is \"bad\"".to_owned() };
-        ledger.refuse(&facts, &refusal, Some(Method::Get), "https://u:p@a.example/x?q=1").await.expect("refuses");
-        ledger.refuse(&facts, &Refusal::Ambiguous, None, "\u{7}").await.expect("refuses");
+        let url = "https://u:p@a.example/x?q=1";
+        ledger.refuse(&facts, &refused(refusal, url)).await.expect("refuses");
+        ledger.refuse(&facts, &refused(Refusal::Ambiguous, "\u{7}")).await.expect("refuses");
         let signature = cleared_signature(&facts, "a=b and no more");
-        let (intent, signing) = ledger.intend_signature(&signature, 2, 3).await.expect("intends");
+        let (intent, signing) = ledger.intend_signature(&signature, 2, 3, &NothingWithheld).await.expect("intends");
         assert!(intent.is_signature());
         signing.close(DispatchOutcome::signed()).await.expect("closes");
-        drop(ledger.intend_signature(&signature, 2, 3).await.expect("intends"));
-        ledger.refuse_signature(&facts, &Refusal::NoSlot, None, "signing:mac").await.expect("refuses");
-        let url = "https://u:p@a.example/x?q=1";
-        ledger.refuse_signature(&facts, &Refusal::NoSlot, Some(Method::Get), url).await.expect("refuses");
+        drop(ledger.intend_signature(&signature, 2, 3, &NothingWithheld).await.expect("intends"));
+        for what in
+            [ToSign::Message(Vec::new()), ToSign::Url { method: Method::Get, url: url.to_owned(), expires_s: 1 }]
+        {
+            let asked = GuestSignature { slot: "mac".to_owned(), what };
+            let refused = Refused::signature(Refusal::NoSlot, &asked, &NothingWithheld);
+            ledger.refuse(&facts, &refused).await.expect("refuses");
+        }
         ledger.act(act(ActKind::CredentialRotated, &tenant, credential.as_str(), 7)).await.expect("acts");
         (dispatch, call)
     });
@@ -162,7 +177,8 @@ fn p6_a_signature_names_everything_but_what_was_signed_of_which_it_has_the_diges
     let (ledger, _) = place.open();
     let facts = facts();
     let cleared = cleared_signature(&facts, "order 7");
-    let (intent, _entry) = run(ledger.intend_signature(&cleared, 2, 3)).unwrap_or_else(|error| panic!("{error}"));
+    let (intent, _entry) =
+        run(ledger.intend_signature(&cleared, 2, 3, &NothingWithheld)).unwrap_or_else(|error| panic!("{error}"));
     let text = fs::read_to_string(place.segment()).expect("reads");
     let record: Record = serde_json::from_str(text.lines().last().expect("a line")).expect("a record");
     let Body::DispatchIntended { dispatch } = record.body else { panic!("{text}") };

@@ -476,38 +476,3 @@ pub(crate) fn cut(text: &mut String, chars: usize) {
         text.truncate(end);
     }
 }
-
-/// The longest place of a refused request that is kept.
-const PLACE_CHARS_MAX: usize = 300;
-
-/// What may be kept of a URL as a guest spelled it: no query, no fragment, no user.
-pub(crate) fn recorded_place(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let mut place = match url.split_once("://") {
-        Some((scheme @ ("https" | "http"), rest)) => {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        // Nothing tells a user from a host here.
-        _ => "(not a URL)".to_owned(),
-    };
-    cut(&mut place, PLACE_CHARS_MAX);
-    place
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn p10_what_is_kept_of_a_refused_url_has_no_query_fragment_or_user() {
-        assert_eq!(recorded_place("https://a.example/p?q=secret#f"), "https://a.example/p");
-        assert_eq!(recorded_place("https://user:pw@a.example/p"), "https://a.example/p");
-        assert_eq!(recorded_place("https://u:a@b@a.example/p"), "https://a.example/p");
-        assert_eq!(recorded_place("https://a.example/c@d"), "https://a.example/c@d");
-        assert_eq!(recorded_place("user:pw@host"), "(not a URL)");
-        assert_eq!(recorded_place("user:pw@https://host"), "(not a URL)");
-        assert_eq!(recorded_place(&format!("https://{}", "é".repeat(400))).chars().count(), 300);
-    }
-}

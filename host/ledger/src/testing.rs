@@ -205,9 +205,10 @@ impl keybearer_gate::CredentialDirectory for One {
     }
 }
 
-pub(crate) fn details() -> IntentDetails {
+pub(crate) fn details() -> IntentDetails<'static> {
     let address: SocketAddr = "203.0.113.7:443".parse().expect("address");
-    IntentDetails { version: Some(2), epoch: Some(3), address, purpose: Purpose::Mint, svid: None }
+    let (purpose, withheld) = (Purpose::Mint, &keybearer_gate::NothingWithheld);
+    IntentDetails { version: Some(2), epoch: Some(3), address, purpose, svid: None, withheld }
 }
 
 /// Runs what may wait, on this thread.

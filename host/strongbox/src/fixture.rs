@@ -27,6 +27,7 @@ use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
+use keybearer_gate::NothingWithheld;
 use keybearer_gate::OauthClient;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Rights;
@@ -163,13 +164,15 @@ impl House {
             address: ([127, 0, 0, 1], 443).into(),
             purpose: Purpose::Guest,
             svid: selected.and_then(|selected| self.strongbox.svid_of(selected)),
+            withheld: &NothingWithheld,
         };
         self.ledger().intend(cleared, details).await.unwrap_or_else(|error| panic!("{error}")).0
     }
 
     /// The intent of a signature, recorded in a ledger.
     pub(crate) async fn signing_intent(&self, cleared: &ClearedSignature, selected: &Selected) -> Intent {
-        let recorded = self.ledger().intend_signature(cleared, selected.version(), selected.epoch()).await;
+        let (version, epoch) = (selected.version(), selected.epoch());
+        let recorded = self.ledger().intend_signature(cleared, version, epoch, &NothingWithheld).await;
         recorded.unwrap_or_else(|error| panic!("{error}")).0
     }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use keybearer_gate::Withheld;
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -147,5 +148,11 @@ impl MadeInCall {
         let set = all.set.take().unwrap_or_else(|| Arc::new(ScrubSet::of(&all.marks)));
         all.set = Some(Arc::clone(&set));
         Some(set)
+    }
+}
+
+impl Withheld for MadeInCall {
+    fn take_out_of(&self, text: &mut String) {
+        self.scrub_text(text);
     }
 }

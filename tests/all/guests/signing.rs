@@ -73,7 +73,7 @@ impl Stage {
         let authority = Authority::new()?;
         let hold = Arc::new((Notify::new(), Notify::new()));
         let holding = Arc::clone(&hold);
-        let names = ["open.test", "bucket.s3.eu-west-1.amazonaws.com"];
+        let names = ["open.test", "bucket.s3.eu-west-1.amazonaws.com", "api.test"];
         let open = Upstream::start(&authority, &names, move |request: Recorded| {
             let holding = Arc::clone(&holding);
             async move {
@@ -86,7 +86,7 @@ impl Stage {
             }
         })
         .await?;
-        let options = ServerOptions::default().pin(names[0], &open).pin(names[1], &open);
+        let options = ServerOptions::default().pin(names[0], &open).pin(names[1], &open).pin(names[2], &open);
         let server = Server::start(&Built::find()?, &authority, options)?;
         server.publish_as("hostile", &probe::manifest("probe", "1.0.0", SLOTS)).await?;
         let tenant = server.tenant("acme").await?;
@@ -153,13 +153,34 @@ pub(super) async fn x10_what_was_signed_is_taken_out_of_all_that_a_guest_says_an
     let stage = Stage::start().await?;
     let mut everything = String::new();
     for asked in each() {
-        let then = json!({"url": OPEN, "method": "POST"});
-        let answer = stage.sign(with(asked.clone(), json!({"openly": true, "then": then}))).await?;
-        assert_eq!(answer["result"]["outcomes"], json!(["signed"]), "{answer}");
-        let heard = String::from_utf8(unmask(&answer["result"]["heard"]))?;
+        let then = json!([
+            {"url": OPEN, "method": "POST"},
+            {"url": format!("{OPEN}/{{made}}/y"), "method": "POST"},
+            {"url": "https://api.test/{made}"},
+            {"url": "https://nobody.test/{made}"},
+            {"url": "https://open.test/./{made}"},
+            {"url": OPEN, "method": "POST", "headers": [["{made}", "1"]]},
+        ]);
+        let claim = ["jwt", "x{made}"];
+        let answer = stage.sign(with(asked.clone(), json!({"openly": true, "then": then, "claim": claim}))).await?;
+        assert_eq!(answer["result"]["outcomes"], json!(["signed", "denied"]), "{answer}");
+        let heard: Vec<_> = (0..6).map(|at| unmask(&answer["result"]["heard"][at])).collect();
+        let heard = heard.into_iter().map(String::from_utf8).collect::<Result<Vec<_>, _>>()?;
+        assert_eq!(heard[3..5], ["denied", "malformed url"]);
+        assert!(["denied", "malformed header"].contains(&heard[5].as_str()), "{}", heard[5]);
         let forms = forms(&answer["result"]["masked"]);
-        let sent = String::from_utf8(stage.open.recorded().pop().expect("it arrived").body)?;
-        assert!(sent.contains(&forms[0]), "what was signed is the guest's to send: {sent}");
+        let sent = stage.open.recorded();
+        let said = |request: &Recorded| String::from_utf8_lossy(&request.body).contains(&forms[0]);
+        assert!(sent.iter().rev().take(3).all(said), "what was signed is the guest's to send");
+        let led = |request: &Recorded| forms.iter().any(|form| request.target.contains(form));
+        assert!(sent.last().is_some_and(led), "a path, too");
+        let explained = stage.tenant.explain(answer["call"].as_str().unwrap_or_default()).await?;
+        assert!(explained.contains("[redacted]/y is on the allowlist"), "{explained}");
+        assert!(explained.contains("no binding names GET https://nobody.test/"), "{explained}");
+        // A JWT's signature is behind what is repeated of so long a name.
+        assert!(asked["slot"] == "jwt" || explained.contains("claim `x[redacted]` is not"), "{explained}");
+        assert!(!forms.iter().any(|form| explained.contains(form)), "{explained}");
+        let heard = heard.concat();
         let told = [answer["result"]["openly"].to_string(), answer["logs"].to_string(), heard];
         for told in &told {
             assert!(told.contains("[redacted]"), "{asked}: {told}");
@@ -173,9 +194,11 @@ pub(super) async fn x10_what_was_signed_is_taken_out_of_all_that_a_guest_says_an
             let answer = stage.tenant.call("probe.sign", with(asked, json!({"numbers": true}))).await?;
             assert!(answer.status >= 400, "{}", answer.text());
         }
-        everything += &forms.join(" ");
+        everything += &format!(" {} ", forms.join(" "));
     }
-    let kept = format!("{:?}{}", stage.server.ledger()?, stage.server.log());
+    let inventory = stage.tenant.client.get("/v1/inventory").await?.text();
+    assert!(inventory.contains("api.test"), "where a credential goes is noted: {inventory}");
+    let kept = format!("{:?}{}{inventory}", stage.server.ledger()?, stage.server.log());
     for made in everything.split([' ', '"']).filter(|word| word.len() > 40) {
         assert!(!kept.contains(made), "{made} was written down");
     }
@@ -239,7 +262,7 @@ async fn p09_what_neither_manifest_nor_grant_says_is_not_signed() -> anyhow::Res
 async fn r05_a_version_that_was_revoked_signs_nothing_even_in_a_call_that_began_before() -> anyhow::Result<()> {
     let stage = Stage::start().await?;
     let held = json!({"url": "https://open.test/hold", "method": "POST"});
-    let asked = json!({"slot": "mac", "message": "m", "then": held, "again": true});
+    let asked = json!({"slot": "mac", "message": "m", "then": [held], "again": true});
     // Rotated in between: the second is of the new key.
     let versions = format!("/v1/credentials/{}/versions", stage.mac_credential);
     let next = canary("next/");
@@ -311,7 +334,7 @@ async fn p03_a_grant_that_was_taken_signs_nothing_and_a_key_of_another_kind_is_n
         .await?;
     assert!(mac.starts_with("cred_"));
     let held = json!({"url": "https://open.test/hold", "method": "POST"});
-    let asked = json!({"slot": "mac", "message": "m", "then": held, "again": true});
+    let asked = json!({"slot": "mac", "message": "m", "then": [held], "again": true});
     let (answer, taken) = tokio::join!(other.call("probe.sign", asked), async {
         stage.hold.0.notified().await;
         let taken = other.client.send("DELETE", &format!("/v1/grants/{grant}"), &[], Vec::new()).await;

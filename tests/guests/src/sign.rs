@@ -48,9 +48,13 @@ pub(crate) struct Args {
     /// Whether the tool fails with what was made in its words.
     #[serde(default)]
     fail: bool,
-    /// A request that is sent with what was made as its body; what is heard of it is given back masked.
+    /// Requests that are sent with what was made as their body, and in place of `{made}` in their URL; what is heard of them
+    /// is given back masked.
     #[serde(default)]
-    then: Option<Said>,
+    then: Vec<Said>,
+    /// A slot that is asked for a JWT with a claim of which this is the name, and what was made stands in place of `{made}`.
+    #[serde(default)]
+    claim: Option<(String, String)>,
 }
 
 /// What was heard.
@@ -64,8 +68,8 @@ pub(crate) struct Out {
     openly: Option<(String, String)>,
     /// The same as a list of numbers.
     numbers: Option<Vec<u8>>,
-    /// What came back of the request that followed, masked.
-    heard: Option<String>,
+    /// What came back of the requests that followed, masked.
+    heard: Vec<String>,
 }
 
 // Shown by: signing::x10_what_was_signed_is_taken_out_of_all_that_a_guest_says_and_hears
@@ -94,10 +98,17 @@ pub(crate) fn sign(args: Args) -> Result<Out, ToolError> {
     if args.fail {
         return Err(ToolError::failed(format!("{text} {hex}")));
     }
-    let heard = match args.then.clone() {
-        Some(said) => Some(mask(&wire::everything(&wire::send(said.with_body(format!("{text} {hex}")))?))),
-        None => None,
-    };
+    // Of a URL its signature, which is its end.
+    let word = if text.is_empty() { &hex } else { text.rsplit('=').next().unwrap_or_default() };
+    let mut heard = Vec::new();
+    for said in args.then.clone() {
+        let said = said.with_body(format!("{text} {hex}")).with_made(word);
+        heard.push(mask(&wire::everything(&wire::send(said)?)));
+    }
+    if let Some((slot, name)) = &args.claim {
+        let claim = raw::Claim { name: name.replace("{made}", word), value: "x".to_owned() };
+        outcomes.push(raw::jwt(slot, &[claim]).map_or_else(outcome, |_| "signed".to_owned()));
+    }
     if args.again {
         outcomes.push(once(&args).map_or_else(outcome, |_| "signed".to_owned()));
     }

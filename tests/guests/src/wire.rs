@@ -37,6 +37,12 @@ impl Said {
         Self { body: Some(body), ..self }
     }
 
+    /// The same with this in place of `{made}` in URL and names.
+    pub(crate) fn with_made(self, made: &str) -> Self {
+        let headers = self.headers.into_iter().map(|(name, value)| (name.replace("{made}", made), value));
+        Self { url: self.url.replace("{made}", made), headers: headers.collect(), ..self }
+    }
+
     /// As the import takes it.
     ///
     /// # Errors

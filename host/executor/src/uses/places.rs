@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use keybearer_contract::Binding;
 use keybearer_contract::Method;
 use keybearer_gate::Cleared;
-use keybearer_gate::ClearedSignature;
+use keybearer_gate::Destination;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -42,18 +42,18 @@ const PATH_BYTES_MAX: usize = 256;
 const ANY: &str = "{id}";
 
 impl Places {
-    /// Adds where a request goes.
-    pub(crate) fn note(&mut self, cleared: &Cleared) {
+    /// Adds where a request goes; its path as records may have it.
+    pub(crate) fn note(&mut self, cleared: &Cleared, path: &str) {
         let destination = cleared.destination();
-        self.add(&destination.host().to_string(), destination.port(), cleared.method(), cleared.path());
+        self.add(&destination.host().to_string(), destination.port(), cleared.method(), path);
     }
 
     /// Adds where a URL that is signed goes. What is signed without a place may go anywhere: no binding names that, and
     /// a credential that has one would sign nothing of the kind any more.
-    pub(crate) fn note_signature(&mut self, cleared: &ClearedSignature) {
-        match cleared.target() {
+    pub(crate) fn note_signature(&mut self, target: Option<(&Destination, Method, String)>) {
+        match target {
             Some((destination, method, path)) => {
-                self.add(&destination.host().to_string(), destination.port(), method, path);
+                self.add(&destination.host().to_string(), destination.port(), method, &path);
             }
             None => self.are_too_many = true,
         }

@@ -3,12 +3,11 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
+use keybearer_gate::Refused;
 use serde::Serialize;
 
 use super::DispatchFacts;
 use super::Facts;
-use super::Method;
-use super::Refusal;
 
 /// Most records are shorter; one growth of the buffer is the exception.
 const TYPICAL_BYTES: usize = 768;
@@ -57,13 +56,13 @@ pub(crate) fn dispatch(dispatch: &DispatchFacts) -> Vec<u8> {
 }
 
 /// The fields of a refusal.
-pub(crate) fn refusal(who: &Facts, method: Option<Method>, place: &str, refusal: &Refusal) -> Vec<u8> {
+pub(crate) fn refusal(who: &Facts, refused: &Refused) -> Vec<u8> {
     let mut text = facts(who);
-    if let Some(method) = method {
+    if let Some(method) = refused.method() {
         plain(&mut text, "method", method.as_str());
     }
-    json(&mut text, "place", place);
-    json(&mut text, "refusal", refusal);
+    json(&mut text, "place", refused.place());
+    json(&mut text, "refusal", refused.refusal());
     text
 }
 
