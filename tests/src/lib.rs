@@ -57,6 +57,7 @@ pub use signer::Signer;
 pub use sigv4::Sigv4;
 pub use site::Holder;
 pub use site::Site;
+pub use telling::Hold;
 pub use telling::TellingVault;
 pub use upstream::Recorded;
 pub use upstream::Reply;

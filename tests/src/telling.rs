@@ -45,6 +45,24 @@ struct Told {
     state: Mutex<State>,
     events: tokio::sync::broadcast::Sender<Option<Message>>,
     listening: watch::Sender<usize>,
+    held: watch::Sender<Held>,
+}
+
+/// What is answered late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// The end of a login.
+    Logouts,
+    /// A read of a key: what it is at the time it is asked for.
+    Reads,
+    /// The beginning of a subscription.
+    Subscriptions,
+}
+
+#[derive(Default)]
+struct Held {
+    what: Option<Hold>,
+    waiting: usize,
 }
 
 #[derive(Default)]
@@ -74,6 +92,7 @@ impl TellingVault {
             state: Mutex::default(),
             events: tokio::sync::broadcast::channel(64).0,
             listening: watch::Sender::new(0),
+            held: watch::Sender::default(),
         });
         let shared = Arc::clone(&told);
         let task = tokio::spawn(async move {
@@ -150,6 +169,27 @@ impl TellingVault {
         }
     }
 
+    /// Answers these no more until they are released.
+    pub fn hold(&self, what: Hold) {
+        self.told.held.send_modify(|held| held.what = Some(what));
+    }
+
+    /// Answers what was held.
+    pub fn release(&self) {
+        self.told.held.send_modify(|held| held.what = None);
+    }
+
+    /// Waits until somebody waits for what is held.
+    ///
+    /// # Errors
+    /// If nobody does.
+    pub async fn holds_one(&self) -> anyhow::Result<()> {
+        let mut held = self.told.held.subscribe();
+        let one = held.wait_for(|held| held.waiting > 0);
+        tokio::time::timeout(std::time::Duration::from_secs(30), one).await??;
+        Ok(())
+    }
+
     /// Forgets every login, as a restart does that lost them.
     pub fn forget_logins(&self) {
         self.told.state.lock().tokens.clear();
@@ -199,6 +239,19 @@ fn json_answer(status: u16, body: &Value) -> Response {
     response
 }
 
+impl Told {
+    /// Waits for as long as these are held.
+    async fn pass(&self, what: Hold) {
+        if self.held.borrow().what != Some(what) {
+            return;
+        }
+        self.held.send_modify(|held| held.waiting += 1);
+        // The sender lives as long as whoever waits here.
+        drop(self.held.subscribe().wait_for(|held| held.what != Some(what)).await);
+        self.held.send_modify(|held| held.waiting -= 1);
+    }
+}
+
 async fn answer(told: &Arc<Told>, mut request: hyper::Request<Incoming>) -> Response {
     let path = request.uri().path().to_owned();
     let field = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -218,14 +271,19 @@ async fn answer(told: &Arc<Told>, mut request: hyper::Request<Incoming>) -> Resp
         return json_answer(403, &json!({"errors": ["permission denied"]}));
     }
     if path == "/v1/auth/token/revoke-self" {
+        told.pass(Hold::Logouts).await;
         let token = request.headers().get("x-vault-token").cloned();
         told.state.lock().tokens.retain(|known| token.as_ref().is_none_or(|token| token != known.as_str()));
         return json_answer(204, &Value::Null);
     }
     if let Some(key) = path.strip_prefix("/v1/secret/data/") {
-        let mut state = told.state.lock();
-        state.reads += 1;
-        let Some((value, version)) = state.keys.get(key) else { return json_answer(404, &json!({"errors": []})) };
+        let found = {
+            let mut state = told.state.lock();
+            state.reads += 1;
+            state.keys.get(key).cloned()
+        };
+        told.pass(Hold::Reads).await;
+        let Some((value, version)) = found else { return json_answer(404, &json!({"errors": []})) };
         return json_answer(200, &json!({"data": {"data": {"value": value}, "metadata": {"version": version}}}));
     }
     if !path.starts_with("/v1/sys/events/subscribe/") {
@@ -235,6 +293,7 @@ async fn answer(told: &Arc<Told>, mut request: hyper::Request<Incoming>) -> Resp
         return json_answer(status, &json!({"errors": ["events are not to be had"]}));
     }
     let Some(key) = key else { return json_answer(400, &json!({"errors": ["not a websocket"]})) };
+    told.pass(Hold::Subscriptions).await;
     told.state.lock().subscribed.push((request.uri().to_string(), namespace));
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(serve_events(Arc::clone(told), upgrade));

@@ -167,7 +167,7 @@ impl Executor {
         if !is_signed || !is_now || id.is_empty() || id.len() > EVENT_ID_BYTES_MAX {
             return Err(refused());
         }
-        match self.watches.hear(&hook.id, id) {
+        match self.watches.hear(&hook, id) {
             Event::New => {}
             Event::Known => return Ok(Invalidated { invalidated: 0 }),
             Event::TooMany => {

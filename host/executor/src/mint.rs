@@ -87,7 +87,8 @@ impl Executor {
     /// The same, in the caller's own task: for what does not renew itself.
     pub(crate) async fn mint_now(&self, facts: &Facts, selected: &Selected, times: Times) -> Result<(), Stopped> {
         let record = self.store.credential(&facts.tenant, selected.credential()).ok_or(Refusal::Stale)?;
-        let (watched, Times { deadline, until }) = (self.is_source_watched(&record), times);
+        let (began, Times { deadline, until }) = (Instant::now(), times);
+        let watched = self.source_watched_since(&record).is_some();
         let wanted = Wanted { facts, record: &record, selected, watched, deadline, until };
         self.mints.mint(wanted, &self.strongbox, &Way(self)).await.map_err(|fault| match fault {
             MintFault::NotCleared(refusal) => Stopped::Refused(refusal),
@@ -98,8 +99,9 @@ impl Executor {
             // What the source said is in the ledger, not in the guest's ear: the guest's own request was not sent.
             _ => upstream(UpstreamReason::Unreachable, Delivery::NotSent).into(),
         })?;
-        if watched && record.kind.changes_unseen() && !self.is_source_watched(&record) {
-            // While it was asked its source fell silent, and what was there aged: so does this.
+        let was_heard_all_along = self.source_watched_since(&record).is_some_and(|since| since <= began);
+        if record.kind.changes_unseen() && !was_heard_all_along {
+            // While it was asked its source fell silent, if only for a while, and what was there aged: so does this.
             self.strongbox.age(&facts.tenant, selected.credential(), Duration::from_secs(UNWATCHED_S));
         }
         if let Some(life) = self.strongbox.minted_life(&facts.tenant, selected.credential()) {

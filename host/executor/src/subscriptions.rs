@@ -29,9 +29,9 @@ use crate::Executor;
 use crate::mint::Way;
 use crate::renewal::facts_of_act;
 
-/// Who is listened to, and whether he is heard.
+/// Who is listened to, and since when he is heard without a pause; none if he is not.
 #[derive(Default)]
-pub(crate) struct Subscriptions(Mutex<HashMap<Key, bool>>);
+pub(crate) struct Subscriptions(Mutex<HashMap<Key, Option<Instant>>>);
 
 type Key = (TenantId, CredentialId);
 
@@ -70,40 +70,46 @@ impl Subscriptions {
         if all.contains_key(key) || all.keys().filter(|other| other.0 == key.0).count() >= SUBSCRIPTIONS_MAX {
             return false;
         }
-        all.insert(key.clone(), false);
+        all.insert(key.clone(), None);
         true
     }
 
-    fn set(&self, key: &Key, is_live: bool) {
-        if let Some(known) = self.0.lock().get_mut(key) {
-            *known = is_live;
+    /// He is heard.
+    fn hear(&self, key: &Key) {
+        if let Some(since) = self.0.lock().get_mut(key) {
+            since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// He is heard no more: whether he was.
+    fn lose(&self, key: &Key) -> bool {
+        self.0.lock().get_mut(key).is_some_and(|since| since.take().is_some())
     }
 
     fn leave(&self, key: &Key) {
         self.0.lock().remove(key);
     }
 
-    fn is_live(&self, key: &Key) -> bool {
-        self.0.lock().get(key).copied().unwrap_or(false)
+    fn live_since(&self, key: &Key) -> Option<Instant> {
+        self.0.lock().get(key).copied().flatten()
     }
 }
 
 impl Executor {
-    /// Whether a change of this credential's source would be told: by its own subscription, if its recipe asks for
-    /// one, else by the tenant's hooks.
-    pub(crate) fn is_source_watched(&self, record: &CredentialRecord) -> bool {
+    /// Since when, without a pause, a change of this credential's source would be told: by its own subscription, if its
+    /// recipe asks for one, else by the tenant's hooks. None if it would not.
+    pub(crate) fn source_watched_since(&self, record: &CredentialRecord) -> Option<Instant> {
         if record.kind.listens() {
-            return self.subscriptions.is_live(&(record.tenant.clone(), record.id.clone()));
+            return self.subscriptions.live_since(&(record.tenant.clone(), record.id.clone()));
         }
-        self.is_watched(&record.tenant)
+        self.watched_since(&record.tenant)
     }
 
     /// How many subscriptions are heard, and how many are broken.
     #[must_use]
     pub fn subscriptions_live_and_broken(&self) -> (u64, u64) {
         let all = self.subscriptions.0.lock();
-        let live = all.values().filter(|is_live| **is_live).count() as u64;
+        let live = all.values().flatten().count() as u64;
         (live, all.len() as u64 - live)
     }
 
@@ -151,16 +157,19 @@ impl Executor {
         loop {
             tokio::select! {
                 told = tidings.changed() => match told {
-                    Ok(()) => return self.end_fetched(key).await,
+                    Ok(()) => {
+                        // Nobody reads on: what is told from now on is missed.
+                        self.stop_relying(key);
+                        self.end_fetched(key).await;
+                        return Ended::Changed;
+                    }
                     Err(fault) => return Ended::Broken(fault),
                 },
                 _ = looks.tick() => match self.may_listen(key) {
                     None => return Ended::Over,
                     // With its epoch ended the login by which it listens.
                     Some(now) if now.epoch != record.epoch => return Ended::Changed,
-                    Some(_) if Instant::now() >= settled => {
-                        self.subscriptions.set(key, true);
-                    }
+                    Some(_) if Instant::now() >= settled => self.subscriptions.hear(key),
                     Some(_) => {}
                 },
             }
@@ -168,24 +177,19 @@ impl Executor {
     }
 
     /// What was fetched is used no more.
-    async fn end_fetched(&self, (tenant, id): &Key) -> Ended {
-        match self.invalidate(tenant, id, PrincipalLabel::host()).await {
-            Ok(()) => Ended::Changed,
-            Err(problem) => {
-                tracing::warn!(%tenant, credential = %id, %problem, "what a source told could not be acted on");
-                Ended::Broken(MintFault::Host)
-            }
+    async fn end_fetched(&self, (tenant, id): &Key) {
+        if let Err(problem) = self.invalidate(tenant, id, PrincipalLabel::host()).await {
+            tracing::warn!(%tenant, credential = %id, %problem, "what a source told could not be acted on: it is asked anew");
+            self.strongbox.age(tenant, id, Duration::ZERO);
         }
     }
 
-    /// From now on nobody tells: what was fetched ages.
-    fn stop_relying(&self, key: &Key, ended: &Ended) {
-        self.subscriptions.set(key, false);
-        if let Ended::Broken(fault) = ended {
-            let (tenant, credential) = key;
-            tracing::warn!(%tenant, %credential, %fault, "a source tells nothing: what is fetched is used for {UNWATCHED_S} s at most");
-            self.strongbox.age(&key.0, &key.1, Duration::from_secs(UNWATCHED_S));
-        }
+    /// From now on nobody tells, if only until the next connection: what was fetched ages, also what is fetched just
+    /// now. Says whether somebody told before.
+    fn stop_relying(&self, key: &Key) -> bool {
+        let was_heard = self.subscriptions.lose(key);
+        self.strongbox.age(&key.0, &key.1, Duration::from_secs(UNWATCHED_S));
+        was_heard
     }
 }
 
@@ -195,15 +199,15 @@ async fn go_on_listening(executor: Weak<Executor>, key: Key) {
     loop {
         let Some(held) = executor.upgrade() else { return };
         let ended = held.listen(&key).await;
-        let was_live = held.subscriptions.is_live(&key);
-        held.stop_relying(&key, &ended);
-        if matches!(ended, Ended::Over) {
-            held.subscriptions.leave(&key);
-            return;
-        }
+        let was_heard = held.stop_relying(&key);
         pause = match ended {
-            Ended::Broken(_) if !was_live => (pause * 2).min(PAUSE_MAX),
-            _ => PAUSE,
+            Ended::Over => return held.subscriptions.leave(&key),
+            Ended::Changed => PAUSE,
+            Ended::Broken(fault) => {
+                let (tenant, credential) = &key;
+                tracing::warn!(%tenant, %credential, %fault, "a source tells nothing: what is fetched is used for {UNWATCHED_S} s at most");
+                if was_heard { PAUSE } else { (pause * 2).min(PAUSE_MAX) }
+            }
         };
         drop(held);
         tokio::time::sleep(pause).await;
@@ -219,17 +223,21 @@ mod tests {
         let (subscriptions, tenant) = (Subscriptions::default(), TenantId::random());
         let key = (tenant.clone(), CredentialId::random());
         assert!(subscriptions.enter(&key) && !subscriptions.enter(&key), "one connection a credential");
-        assert!(!subscriptions.is_live(&key), "asked is not heard");
-        subscriptions.set(&key, true);
-        assert!(subscriptions.is_live(&key));
-        subscriptions.set(&key, false);
-        assert!(!subscriptions.is_live(&key));
+        assert_eq!(subscriptions.live_since(&key), None, "asked is not heard");
+        subscriptions.hear(&key);
+        let since = subscriptions.live_since(&key);
+        subscriptions.hear(&key);
+        assert!(since.is_some() && subscriptions.live_since(&key) == since, "heard without a pause");
+        assert!(subscriptions.lose(&key) && !subscriptions.lose(&key));
+        assert_eq!(subscriptions.live_since(&key), None);
+        subscriptions.hear(&key);
+        assert!(subscriptions.live_since(&key) > since, "a pause is seen afterwards");
         let more =
             (0..2 * SUBSCRIPTIONS_MAX).filter(|_| subscriptions.enter(&(tenant.clone(), CredentialId::random())));
         assert_eq!(more.count(), SUBSCRIPTIONS_MAX - 1);
         assert!(subscriptions.enter(&(TenantId::random(), key.1.clone())), "another tenant's room is its own");
         subscriptions.leave(&key);
-        subscriptions.set(&key, true);
-        assert!(!subscriptions.is_live(&key), "what is over is not heard");
+        subscriptions.hear(&key);
+        assert_eq!(subscriptions.live_since(&key), None, "what is over is not heard");
     }
 }

@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use keybearer_contract::HookId;
 use keybearer_contract::TenantId;
 use keybearer_gate::HookRecord;
 use keybearer_sources::UNWATCHED_S;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::Executor;
 
@@ -28,13 +28,14 @@ const REMEMBERED_MAX: usize = 4096;
 #[derive(Default)]
 pub(crate) struct Watches {
     heard: Mutex<HashMap<HookId, Heard>>,
-    /// The tenants whose sources were watched when we last looked.
-    watched: Mutex<HashMap<TenantId, bool>>,
+    /// The tenants whose sources were watched when we last looked, and since when.
+    watched: Mutex<HashMap<TenantId, Instant>>,
 }
 
 #[derive(Default)]
 struct Heard {
-    last: Option<Instant>,
+    /// First and last time, without a silence longer than was promised between them.
+    lively: Option<(Instant, Instant)>,
     /// Ids of events, and when they may be forgotten.
     events: HashMap<String, Instant>,
 }
@@ -51,10 +52,10 @@ pub(crate) enum Event {
 
 impl Watches {
     /// Something signed came of this hook.
-    pub(crate) fn hear(&self, hook: &HookId, event: &str) -> Event {
+    pub(crate) fn hear(&self, hook: &HookRecord, event: &str) -> Event {
         let now = Instant::now();
         let mut heard = self.heard.lock();
-        let heard = heard.entry(hook.clone()).or_default();
+        let heard = heard.entry(hook.id.clone()).or_default();
         // What is said again by whoever overheard it is no sign that the sender is there.
         if heard.events.contains_key(event) {
             return Event::Known;
@@ -65,7 +66,7 @@ impl Watches {
                 return Event::TooMany;
             }
         }
-        heard.last = Some(now);
+        heard.lively = Some((heard.live_since(hook).unwrap_or(now), now));
         heard.events.insert(event.to_owned(), now + 2 * TOLERANCE);
         Event::New
     }
@@ -83,19 +84,31 @@ impl Watches {
         self.heard.lock().retain(|hook, _| known.contains(hook));
     }
 
-    /// Whether the hook was heard of as it promised; none if it promised nothing.
+    /// Whether the hook is heard of as it promised; none if it promised nothing.
     pub(crate) fn is_live(&self, hook: &HookRecord) -> Option<bool> {
-        let promised = (hook.heartbeat_s > 0).then(|| Duration::from_secs(hook.heartbeat_s.into()))?;
-        let last = self.heard.lock().get(&hook.id).and_then(|heard| heard.last);
-        Some(last.is_some_and(|last| last.elapsed() <= promised))
+        (hook.heartbeat_s > 0).then(|| self.live_since(hook).is_some())
+    }
+
+    /// Since when, without a pause, the hook is heard of as it promised; none if it is not, or promised nothing.
+    fn live_since(&self, hook: &HookRecord) -> Option<Instant> {
+        self.heard.lock().get(&hook.id).and_then(|heard| heard.live_since(hook))
+    }
+}
+
+impl Heard {
+    fn live_since(&self, hook: &HookRecord) -> Option<Instant> {
+        let (first, last) = self.lively?;
+        (last.elapsed() <= Duration::from_secs(hook.heartbeat_s.into())).then_some(first)
     }
 }
 
 impl Executor {
-    /// Whether a change of this tenant's sources would be told: it has hooks that promised so, and none is silent.
-    pub(crate) fn is_watched(&self, tenant: &TenantId) -> bool {
-        let live: Vec<_> = self.store.hooks(tenant).iter().filter_map(|hook| self.watches.is_live(hook)).collect();
-        !live.is_empty() && live.iter().all(|live| *live)
+    /// Since when, without a pause, a change of this tenant's sources would be told: it has hooks that promised so, and
+    /// none is silent. None if it would not.
+    pub(crate) fn watched_since(&self, tenant: &TenantId) -> Option<Instant> {
+        let hooks = self.store.hooks(tenant);
+        let promised = hooks.iter().filter(|hook| hook.heartbeat_s > 0);
+        promised.map(|hook| self.watches.live_since(hook)).reduce(both).flatten()
     }
 
     /// How many hooks promised to be heard of, and how many of them are silent.
@@ -110,14 +123,16 @@ impl Executor {
     pub(crate) fn look_at_watches(&self) {
         let hooks = self.store.all_hooks();
         self.watches.keep_only(&hooks);
-        let mut now: HashMap<TenantId, bool> = HashMap::new();
-        for hook in &hooks {
-            let Some(is_live) = self.watches.is_live(hook) else { continue };
-            now.entry(hook.tenant.clone()).and_modify(|all| *all &= is_live).or_insert(is_live);
+        let mut now: HashMap<TenantId, Option<Instant>> = HashMap::new();
+        for hook in hooks.iter().filter(|hook| hook.heartbeat_s > 0) {
+            let since = self.watches.live_since(hook);
+            now.entry(hook.tenant.clone()).and_modify(|all| *all = both(*all, since)).or_insert(since);
         }
+        let now: HashMap<_, _> = now.into_iter().filter_map(|(tenant, since)| Some((tenant, since?))).collect();
         let before = std::mem::replace(&mut *self.watches.watched.lock(), now.clone());
-        for (tenant, was_watched) in before {
-            if was_watched && !now.get(&tenant).copied().unwrap_or(false) {
+        for (tenant, since) in before {
+            // One that is heard of again may have been silent since we looked.
+            if now.get(&tenant).is_none_or(|now| *now > since) {
                 tracing::warn!(%tenant, "a hook fell silent: what is fetched is used for {UNWATCHED_S} s at most");
                 let recipes = self.store.credentials(&tenant);
                 for record in recipes.iter().filter(|record| record.kind.changes_unseen() && !record.kind.listens()) {
@@ -128,17 +143,22 @@ impl Executor {
     }
 }
 
+/// Since when both are heard.
+fn both(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    Some(one?.max(other?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn r03_an_event_is_taken_once_and_a_flood_is_bounded() {
-        let (watches, hook) = (Watches::default(), HookId::random());
+        let (watches, hook) = (Watches::default(), promising(1));
         assert_eq!(watches.hear(&hook, "a"), Event::New);
         assert_eq!(watches.hear(&hook, "a"), Event::Known);
-        assert_eq!(watches.hear(&HookId::random(), "a"), Event::New, "another hook's is another event");
-        watches.forget(&hook, "a");
+        assert_eq!(watches.hear(&promising(1), "a"), Event::New, "another hook's is another event");
+        watches.forget(&hook.id, "a");
         assert_eq!(watches.hear(&hook, "a"), Event::New);
         let taken = (0..2 * REMEMBERED_MAX).filter(|n| watches.hear(&hook, &n.to_string()) == Event::New).count();
         assert_eq!(taken, REMEMBERED_MAX - 1);
@@ -157,24 +177,41 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a14_an_event_that_is_said_again_is_no_sign_of_life() {
+    #[tokio::test(start_paused = true)]
+    async fn a14_an_event_that_is_said_again_is_no_sign_of_life() {
         let (watches, hook) = (Watches::default(), promising(1));
-        watches.hear(&hook.id, "ping");
+        watches.hear(&hook, "ping");
         assert_eq!(watches.is_live(&hook), Some(true));
-        let long_ago = Instant::now().checked_sub(Duration::from_secs(2)).expect("the machine has been up for longer");
-        watches.heard.lock().get_mut(&hook.id).expect("heard").last = Some(long_ago);
-        assert_eq!(watches.hear(&hook.id, "ping"), Event::Known);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(watches.hear(&hook, "ping"), Event::Known);
         assert_eq!(watches.is_live(&hook), Some(false));
-        watches.hear(&hook.id, "another");
+        watches.hear(&hook, "another");
         assert_eq!(watches.is_live(&hook), Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a14_a_silence_is_seen_also_when_it_is_over() {
+        // If it failed, what was asked for before a hook fell silent and came after it would be used on for its full time.
+        let (watches, hook) = (Watches::default(), promising(5));
+        watches.hear(&hook, "1");
+        let since = watches.live_since(&hook);
+        assert!(since.is_some());
+        tokio::time::advance(Duration::from_secs(4)).await;
+        watches.hear(&hook, "2");
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(watches.live_since(&hook), since, "without a pause");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(watches.live_since(&hook), None);
+        watches.hear(&hook, "3");
+        assert!(watches.live_since(&hook) > since);
+        assert_eq!(both(since, None), None, "one that is silent is enough");
     }
 
     #[test]
     fn o5_what_was_heard_of_a_hook_goes_with_it() {
         let (watches, kept, removed) = (Watches::default(), promising(1), promising(1));
-        watches.hear(&kept.id, "a");
-        watches.hear(&removed.id, "a");
+        watches.hear(&kept, "a");
+        watches.hear(&removed, "a");
         watches.keep_only(&[Arc::new(kept)]);
         assert_eq!(watches.heard.lock().len(), 1);
     }

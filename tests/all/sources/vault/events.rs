@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keybearer_tests::Authority;
 use keybearer_tests::Built;
+use keybearer_tests::Hold;
 use keybearer_tests::Recorded;
 use keybearer_tests::Reply;
 use keybearer_tests::Server;
@@ -140,6 +141,77 @@ async fn r03_what_a_source_tells_is_fetched_anew_and_its_silence_is_seen() -> an
     {
         assert!(!everything.contains(secret), "a secret is in the ledger or the log");
     }
+    Ok(())
+}
+
+impl Stage {
+    /// Waits until this value is sent: no longer than the published 30 seconds, of which time itself is what is waited for.
+    async fn sent_within_30_s(&self, value: &str) -> anyhow::Result<()> {
+        let changed = async {
+            while self.sent().await? != value {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(Duration::from_secs(33), changed).await?
+    }
+}
+
+// If it failed, a value that leaked and was changed twice within seconds would be used for as long as its recipe allows,
+// and everything would look as if its source were listened to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a14_what_changes_while_a_subscription_is_made_anew_is_seen_within_30_s() -> anyhow::Result<()> {
+    let while_it_is_acted_on = async {
+        let (stage, first) = Stage::start().await?;
+        stage.counted(1, 0).await?;
+        assert_eq!(stage.sent().await?, first);
+        stage.vault.hold(Hold::Logouts);
+        let second = stage.vault.put("acme/stripe");
+        stage.vault.tell("acme/stripe");
+        stage.vault.holds_one().await?;
+        assert_eq!(stage.sent().await?, second);
+        let third = stage.vault.put("acme/stripe");
+        stage.vault.tell("acme/stripe");
+        stage.vault.release();
+        stage.vault.subscribed(2).await?;
+        stage.counted(1, 0).await?;
+        stage.sent_within_30_s(&third).await
+    };
+    let after_a_rotation = async {
+        let (stage, first) = Stage::start().await?;
+        stage.counted(1, 0).await?;
+        stage.vault.hold(Hold::Subscriptions);
+        let versions = format!("/v1/credentials/{}/versions", stage.credential);
+        let rotated = stage.tenant.client.post(&versions, &json!({"value": stage.vault.login()})).await?;
+        anyhow::ensure!(rotated.status == 201, "{}", rotated.text());
+        assert_eq!(stage.sent().await?, first);
+        stage.vault.holds_one().await?;
+        let second = stage.vault.put("acme/stripe");
+        stage.vault.release();
+        stage.counted(1, 0).await?;
+        stage.sent_within_30_s(&second).await
+    };
+    let while_it_is_read = async {
+        let (stage, first) = Stage::start().await?;
+        stage.counted(1, 0).await?;
+        stage.vault.hold(Hold::Reads);
+        let reading = stage.sent();
+        let breaking = async {
+            stage.vault.holds_one().await?;
+            stage.vault.refuse_events(Some(503));
+            stage.counted(0, 1).await?;
+            let second = stage.vault.put("acme/stripe");
+            stage.vault.refuse_events(None);
+            stage.counted(1, 0).await?;
+            stage.vault.release();
+            anyhow::Ok(second)
+        };
+        let (read, second) = tokio::try_join!(reading, breaking)?;
+        assert_eq!(read, first, "it was read before it changed");
+        stage.sent_within_30_s(&second).await
+    };
+    let (acting, rotating, reading) = tokio::join!(while_it_is_acted_on, after_a_rotation, while_it_is_read);
+    assert!(acting.is_ok() && rotating.is_ok() && reading.is_ok(), "{acting:?}\n{rotating:?}\n{reading:?}");
     Ok(())
 }
 
