@@ -199,6 +199,24 @@ fn nothing_names_a_path_of_somebodys_machine() {
 }
 
 #[test]
+fn ids_in_papers_begin_as_ids_do() {
+    // An id of no kind in a recipe for an emergency is a condition that is never met.
+    let ids = std::fs::read_to_string(place::root().join("host/contract/src/id.rs")).expect("ids are the contract's");
+    let (_, ids) = ids.split_once("opaque_id!(").expect("ids");
+    let mut kinds: Vec<_> = ids.split('"').skip(1).step_by(2).filter(|kind| kind.len() <= 5).collect();
+    kinds.extend(["kb", "kbr", "kbop", "whsec"]);
+    let is_of_none = |line: &String| {
+        line.match_indices("_…").any(|(at, _)| {
+            let start = line[..at].rfind(|letter: char| !letter.is_ascii_lowercase()).map_or(0, |before| before + 1);
+            !kinds.contains(&&line[start..at])
+        })
+    };
+    let papers = sources().into_iter().filter(|source| source.path.ends_with(".md"));
+    let lines = papers.flat_map(|paper| paper.lines_with(&["_…"]));
+    none(lines.filter(|line| is_of_none(line)).collect(), "write the id with its own first letters");
+}
+
+#[test]
 fn who_runs_guests_and_who_reads_secrets_are_not_linked() {
     for (one, other) in [("keybearer-sandbox", "keybearer-strongbox"), ("keybearer-strongbox", "keybearer-sandbox")] {
         let below = depends_on(one);
