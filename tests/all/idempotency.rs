@@ -121,6 +121,30 @@ async fn c01_a_key_whose_call_was_killed_is_never_run_again() -> anyhow::Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_and_its_answer_leave_the_store_after_a_day() -> anyhow::Result<()> {
+    // If this failed, the store would grow by up to 4 MiB with every call that has a key, for good.
+    let mut site = Site::start().await?;
+    let holder = site.holder("acme").await?;
+    let arguments = json!({"path": "/anything/aged"});
+    assert_eq!(call(&holder.tenant.client, "key", &arguments).await?.status, 200);
+    site.server.make_keys_older(23)?;
+    let client = site.server.public().bearing(&holder.tenant.token);
+    assert_eq!(call(&client, "key", &arguments).await?.json()["replayed"], true, "within its day it stays");
+    site.server.make_keys_older(2)?;
+    tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while site.server.stored_keys()? > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
+    let client = site.server.public().bearing(&holder.tenant.token);
+    assert_eq!(call(&client, "key", &arguments).await?.json()["replayed"], false);
+    assert_eq!(sent(&site, "aged"), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn c01_a_caller_who_hangs_up_finds_the_answer_under_his_key() -> anyhow::Result<()> {
     // If this failed, a caller whose connection broke could never learn what became of his call.
     let site = Site::start().await?;

@@ -24,4 +24,30 @@ impl Server {
         }
         self.restart()
     }
+
+    /// Stops, lets every idempotency key have been used so many hours ago, and starts again. Clients are to be made
+    /// anew.
+    ///
+    /// # Errors
+    /// If there are no keys, or the server does not stop and start.
+    pub fn make_keys_older(&mut self, hours: u32) -> anyhow::Result<()> {
+        anyhow::ensure!(self.stop()?, "it did not stop: {}", self.log());
+        {
+            let store = rusqlite::Connection::open(self.home().join("store.db"))?;
+            let changed = store.execute("UPDATE idempotency SET created = created - ?1 * 3600000", [hours])?;
+            anyhow::ensure!(changed > 0, "there are no keys");
+            store.close().map_err(|(_, error)| error).context("the store")?;
+        }
+        self.restart()
+    }
+
+    /// How many idempotency keys are stored.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn stored_keys(&self) -> anyhow::Result<u32> {
+        let store = rusqlite::Connection::open(self.home().join("store.db"))?;
+        store.busy_timeout(std::time::Duration::from_secs(5))?;
+        Ok(store.query_row("SELECT count(*) FROM idempotency", [], |row| row.get(0))?)
+    }
 }

@@ -16,6 +16,7 @@ use keybearer_gate::Facts;
 use keybearer_store::Begun;
 use keybearer_store::IdempotencyKey;
 use keybearer_store::IdempotentCall;
+use keybearer_store::PURGED_AT_ONCE;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -120,6 +121,24 @@ impl Executor {
             .seal_for_tenant(tenant, SEAL_CONTEXT, &plain)
             .map_err(|_| Problem::new(Code::Internal, "the answer cannot be kept: use a new key"))?;
         crate::blocking(move || key.finish(&sealed)).await
+    }
+}
+
+impl Executor {
+    /// Removes the keys that have ended their life, with what was answered. What cannot be removed is tried again in
+    /// a minute.
+    pub(crate) async fn purge_answers(&self) {
+        loop {
+            let store = Arc::clone(&self.store);
+            match crate::blocking(move || store.purge(UnixMillis::now())).await {
+                Ok(PURGED_AT_ONCE) => {}
+                Ok(_) => return,
+                Err(problem) => {
+                    tracing::warn!(%problem, "idempotency keys whose life is over could not be removed");
+                    return;
+                }
+            }
+        }
     }
 }
 

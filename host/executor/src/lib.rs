@@ -287,6 +287,7 @@ impl Executor {
             self.forget_unanswered().await;
             self.carry_out_rotations().await;
             self.keep_uses().await;
+            self.purge_answers().await;
         }
     }
 

@@ -20,6 +20,9 @@ use crate::store::to_sql;
 /// How long a key is kept, in milliseconds: a day, as callers know it from elsewhere.
 pub const IDEMPOTENCY_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// How many records are removed in one transaction: an answer has up to 4 MiB, and every other write waits for it.
+pub const PURGED_AT_ONCE: usize = 64;
+
 /// A tenant's key, as a hash: what callers send may be long and telling.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
@@ -154,7 +157,7 @@ impl Store {
         }
     }
 
-    /// Removes the records that have ended their life; says how many.
+    /// Removes records that have ended their life, at most [`PURGED_AT_ONCE`] of them; says how many.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].
@@ -172,7 +175,9 @@ impl Store {
                     let sql = "UPDATE idempotency SET created = ?3 WHERE tenant = ?1 AND key = ?2";
                     transaction.execute(sql, params![key.tenant.as_str(), key.hash, to_sql(now.0)?])?;
                 }
-                Ok(transaction.execute("DELETE FROM idempotency WHERE created <= ?1", [before])?)
+                let sql = "DELETE FROM idempotency WHERE (tenant, key) IN
+                    (SELECT tenant, key FROM idempotency WHERE created <= ?1 LIMIT ?2)";
+                Ok(transaction.execute(sql, params![before, to_sql(PURGED_AT_ONCE as u64)?])?)
             },
             |_, removed| removed,
         )

@@ -45,6 +45,7 @@ pub use idempotency::Begun;
 pub use idempotency::IDEMPOTENCY_LIFE_MS;
 pub use idempotency::IdempotencyKey;
 pub use idempotency::IdempotentCall;
+pub use idempotency::PURGED_AT_ONCE;
 pub use packages::PackageRecord;
 pub use packages::Rollback;
 pub use revocations::Named;

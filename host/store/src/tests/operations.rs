@@ -9,6 +9,7 @@ use keybearer_gate::TokenDirectory as _;
 use super::*;
 use crate::Begun;
 use crate::IDEMPOTENCY_LIFE_MS;
+use crate::PURGED_AT_ONCE;
 use crate::Rollback;
 use crate::StoreError;
 
@@ -352,6 +353,23 @@ fn purging_removes_what_has_ended_its_life_and_nothing_that_runs() {
     assert!(matches!(begin(2, 11 + IDEMPOTENCY_LIFE_MS), Begun::InFlight(_)));
     running.finish(&sealed("late")).expect("finished");
     assert!(matches!(begin(2, 12 + IDEMPOTENCY_LIFE_MS), Begun::Done(..)));
+}
+
+#[test]
+fn purging_goes_by_small_steps() {
+    // If this failed, one tenant's old answers, megabytes each, would hold up everybody's writes (P9).
+    let place = Place::new();
+    let store = place.open();
+    let acme = tenant(&store, "acme");
+    for byte in 0..=u8::try_from(PURGED_AT_ONCE).expect("small") {
+        let begun = store.begin(key(&acme, byte), &[1; 32], &call(), UnixMillis(10)).expect("asked");
+        let Begun::New(done) = begun else { panic!("free") };
+        done.finish(&sealed("answer")).expect("finished");
+    }
+    let over = UnixMillis(10 + IDEMPOTENCY_LIFE_MS);
+    assert_eq!(store.purge(over), Ok(PURGED_AT_ONCE));
+    assert_eq!(store.purge(over), Ok(1));
+    assert_eq!(store.purge(over), Ok(0));
 }
 
 #[test]
