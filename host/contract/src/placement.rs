@@ -4,6 +4,7 @@
 mod function;
 mod hmac;
 mod jwt;
+mod s3;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -21,6 +22,7 @@ pub use self::hmac::HmacOver;
 pub use self::jwt::Jwt;
 pub use self::jwt::SigningAlgorithm;
 pub use self::jwt::is_claim_text;
+use crate::Method;
 use crate::manifest::is_ownable_header;
 use crate::manifest::is_token;
 
@@ -108,6 +110,19 @@ impl Placement {
             Self::Bearer | Self::Basic | Self::Header { .. } => false,
             Self::Function(function) => function.has_place() && is_sigv4_parameter(parameter),
             Self::MutualTls | Self::Hmac(_) | Self::Jwt(_) => false,
+        }
+    }
+
+    /// Whether a query parameter, decoded, asks for what neither the method and path of a request nor the slot's actions
+    /// say, so that no binding could have meant it.
+    #[must_use]
+    pub fn is_beyond(&self, method: Method, parameter: &str) -> bool {
+        match self {
+            Self::Sigv4 { service, actions, .. } => s3::asks_for_more(service, actions, method, parameter),
+            Self::Function(Function { signs: Signs::Sigv4(url), .. }) => {
+                s3::asks_for_more(&url.service, &[], method, parameter)
+            }
+            _ => false,
         }
     }
 

@@ -181,7 +181,7 @@ pub fn clear(
         }
     }
     if let Some(Attach { how: How::Slot(placement), .. }) = &attach {
-        check_parameters(placement, target.query())?;
+        check_parameters(placement, request.method, target.query())?;
     }
     let (destination, path, query) = target.into_parts();
     let parts = ClearedParts { destination, method: request.method, path, query, headers, body: request.body };
@@ -302,14 +302,16 @@ fn check_headers(headers: Vec<GuestHeader>) -> Result<Vec<(String, Vec<u8>)>, Re
     Ok(checked)
 }
 
-/// The guest must not set a parameter that the slot owns, in any spelling (threats N20, P09).
-pub(crate) fn check_parameters(placement: &Placement, query: Option<&str>) -> Result<(), Refusal> {
+/// The guest must not set a parameter that the slot owns, in any spelling (threats N20, P09), and none by which the
+/// method asks for another thing than the binding says.
+pub(crate) fn check_parameters(placement: &Placement, method: Method, query: Option<&str>) -> Result<(), Refusal> {
     let pairs = query.unwrap_or_default().split(['&', ';']);
-    for pair in pairs {
+    for pair in pairs.filter(|pair| !pair.is_empty()) {
         let name = pair.split_once('=').map_or(pair, |(name, _)| name);
         let decoded: String = url::form_urlencoded::parse(name.as_bytes()).map(|(name, _)| name.into_owned()).collect();
-        if placement.owns_parameter(&decoded) {
-            return Err(Refusal::ParameterNotAllowed { name: decoded.to_ascii_lowercase() });
+        if placement.owns_parameter(&decoded) || placement.is_beyond(method, &decoded) {
+            let name = decoded.chars().filter(|character| !character.is_control()).collect::<String>();
+            return Err(Refusal::ParameterNotAllowed { name: name.to_ascii_lowercase() });
         }
     }
     Ok(())

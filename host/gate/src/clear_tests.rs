@@ -250,6 +250,37 @@ fn n18_n20_a_query_parameter_that_the_slot_owns_is_refused_in_every_spelling() {
     assert!(outcome(&grants, &facts, request(Method::Get, "https://acme.example.com/x?a=key", &[])).is_ok());
 }
 
+// If it failed, a tool that may store an object could make it everybody's, or change who may read the bucket.
+#[test]
+fn p09_a_binding_of_put_does_not_change_who_may_read() {
+    let facts = facts();
+    let put = |placement: &str, query: &str| {
+        let manifest = Manifest::parse(
+            &MANIFEST
+                .replace("kind = \"query\", name = \"key\"", placement)
+                .replace("\"GET\"], paths = [\"/{rest", "\"PUT\"], paths = [\"/{rest"),
+        );
+        let manifest = manifest.expect("parses");
+        let grants = [grant(&facts, "site", Some("https://acme.example.com"))];
+        let rights = Rights { grants: &grants, credentials: &Held(Terms::default()) };
+        clear(&facts, &manifest, rights, request(Method::Put, &format!("https://acme.example.com/key{query}"), &[]))
+            .map(drop)
+    };
+    let plain = "kind = \"sigv4\", region = \"eu-west-1\", service = \"s3\"";
+    for query in ["", "?", "?partNumber=1&uploadId=x", "?x-id=PutObject"] {
+        assert_eq!(put(plain, query), Ok(()), "{query}");
+    }
+    for query in
+        ["?acl", "?acl=", "?a%63l", "?partNumber=1&acl", "?x-id=PutObject;policy", "?tagging", "?x-amz-acl=public-read"]
+    {
+        assert!(
+            matches!(put(plain, query), Err(Refusal::ParameterNotAllowed { .. } | Refusal::NotCanonical { .. })),
+            "{query}"
+        );
+    }
+    assert_eq!(put(&format!("{plain}, actions = [\"s3:PutObject\", \"s3:PutObjectAcl\"]"), "?acl"), Ok(()));
+}
+
 #[test]
 fn an_allowed_place_carries_no_credential_and_needs_a_grant_of_the_package() {
     let facts = facts();

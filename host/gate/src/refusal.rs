@@ -96,10 +96,10 @@ pub enum Refusal {
         /// The name, in lower case; a record has 64 characters of it.
         name: String,
     },
-    /// The guest set the query parameter that the slot owns.
+    /// The guest set a query parameter that the slot owns, or one by which the method asks for more than the slot says.
     #[error("query parameter `{name}` is not the guest's to set here")]
     ParameterNotAllowed {
-        /// The name.
+        /// The name, in lower case, without control characters; a record has 64 characters of it.
         name: String,
     },
     /// The package has no slot of the name by which a tool asked to sign.

@@ -184,7 +184,7 @@ pub fn clear_signature(
                 return Err(no_binding(method, &target));
             }
             check_terms(Some(record), slot, method, &target)?;
-            check_parameters(&slot.placement, target.query())?;
+            check_parameters(&slot.placement, method, target.query())?;
             SigningWork::Url(url_to_sign(slot, said, method, target, expires_s)?)
         }
         _ => return Err(Refusal::NotItsFunction { slot: name }),

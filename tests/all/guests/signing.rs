@@ -238,7 +238,8 @@ async fn p09_what_neither_manifest_nor_grant_says_is_not_signed() -> anyhow::Res
         (url(&KEY.replace("reports", "reports/%2e%2e")), "malformed url", "canonical"),
         (url(&format!("{KEY}\r\nx-amz-acl: public")), "malformed url", "canonical"),
         (url(&format!("{KEY}?X-Amz-Expires=604800")), "denied", "not the guest's to set"),
-        (url(&format!("{KEY}?a=b;x-amz-credential=c")), "denied", "not the guest's to set"),
+        (url(&format!("{KEY}?prefix=b;x-amz-credential=c")), "denied", "not the guest's to set"),
+        (url(&format!("{KEY}?versionId=v")), "denied", "not the guest's to set"),
         (with(url(KEY), json!({"expires_s": 301})), "expires out of range", "1 to 300 seconds"),
         (with(url(KEY), json!({"expires_s": 0})), "expires out of range", "1 to 300 seconds"),
     ] {

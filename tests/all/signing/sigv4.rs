@@ -99,7 +99,7 @@ async fn stage() -> anyhow::Result<Stage> {
 async fn p09_x10_a_request_is_signed_for_the_region_and_service_of_its_slot_and_for_no_other() -> anyhow::Result<()> {
     let stage = stage().await?;
     let requests = [
-        json!({"url": format!("https://{STORE}/a%20key/with:colon?list-type=2&prefix=a%2Fb&acl"), "method": "GET"}),
+        json!({"url": format!("https://{STORE}/a%20key/with:colon?list-type=2&prefix=a%2Fb&uploads"), "method": "GET"}),
         json!({"url": format!("https://{STORE}/key"), "method": "PUT", "body": "what is stored",
                "headers": [["x-amz-acl", "private"], ["content-type", "text/plain"]]}),
         json!({"url": format!("https://{API}/stage/a%20b:c?z=1&a=2"), "method": "POST", "body": "{}"}),
@@ -140,11 +140,13 @@ async fn p09_n20_what_a_signature_is_made_of_is_no_guests_to_say() -> anyhow::Re
     }
     for query in [
         "X-Amz-Credential=AKIDEXAMPLE%2F20150830%2Fus-east-1%2Fiam%2Faws4_request",
-        "a=b&x-amz-signature=00",
+        "prefix=b&x-amz-signature=00",
         "X-Amz-SignedHeaders=host",
         "X-Amz-Security-Token=mine",
         "X-Amz-Algorithm=AWS4-HMAC-SHA256",
-        "a=b;X-Amz-Date=20150830T123600Z",
+        "acl",
+        "prefix=b&versionId=v",
+        "prefix=b;X-Amz-Date=20150830T123600Z",
     ] {
         let heard = stage.tenant.hear_get("probe", &format!("https://{STORE}/key?{query}")).await?;
         assert_eq!(heard.outcome, "denied", "{query}");

@@ -202,7 +202,7 @@ async fn p09_a_session_is_made_for_the_length_of_its_run_and_forgotten_with_it()
         assert_eq!(
             policy["Statement"][0],
             json!({
-                "Effect": "Allow", "Action": ["s3:Get*", "s3:List*"],
+                "Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"],
                 "Resource": ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*"],
                 "Condition": {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}},
             })

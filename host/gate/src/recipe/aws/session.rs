@@ -138,7 +138,10 @@ fn allowed(of: SessionOf<'_>) -> Result<Vec<Allowed>, SessionUnsayable> {
         let used = of.slot.bindings.iter().flat_map(|binding| &binding.methods);
         if used.into_iter().any(|method| methods.contains(method)) {
             let actions = names.iter().map(|name| format!("{service}:{name}")).collect();
-            allowed.push(Allowed { actions, resources: named.clone().or_else(|| derived(methods)) });
+            let resources = named.clone().or_else(|| derived(methods));
+            if resources.as_ref().is_none_or(|resources| !resources.is_empty()) {
+                allowed.push(Allowed { actions, resources });
+            }
         }
     }
     if allowed.is_empty() { Err(SessionUnsayable::NoAction) } else { Ok(allowed) }
@@ -147,12 +150,13 @@ fn allowed(of: SessionOf<'_>) -> Result<Vec<Allowed>, SessionUnsayable> {
 const EVERY_METHOD: [Method; 7] =
     [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
 
-/// What S3's methods stand for, as far as a method says it. A tool that does more with one (`POST ?delete`, a copy)
-/// names its actions.
+/// What S3's methods stand for, on a bucket and on an object, each action by its whole name: `Put*` would be `PutObjectAcl`
+/// and `PutBucketPolicy` as well. A tool that does more with one (`PUT ?acl`, `POST ?delete`, a copy) names its actions;
+/// clearing refuses the parameters that ask for it (`contract/src/placement/s3.rs`).
 const S3: &[(&[Method], &[&str])] = &[
-    (&[Method::Get, Method::Head], &["Get*", "List*"]),
-    (&[Method::Put, Method::Post], &["Put*", "AbortMultipartUpload"]),
-    (&[Method::Delete], &["Delete*"]),
+    (&[Method::Get, Method::Head], &["GetObject", "ListBucket"]),
+    (&[Method::Put, Method::Post], &["PutObject"]),
+    (&[Method::Delete], &["DeleteObject", "AbortMultipartUpload"]),
 ];
 
 /// Where a slot's requests go.
@@ -176,7 +180,7 @@ impl Place<'_> {
             "s3" => {
                 let bucket = self.s3_bucket(host.as_str())?;
                 let any = methods.count() > 0;
-                Some(paths.iter().filter(|_| any).map(|path| self.s3_resource(bucket, path)).collect())
+                Some(paths.iter().filter(|_| any).filter_map(|path| self.s3_resource(bucket, path)).collect())
             }
             "execute-api" => {
                 let api = self.label(host.as_str(), "execute-api")?;
@@ -199,13 +203,14 @@ impl Place<'_> {
         if host == whole { Some("") } else { host.strip_suffix(&format!(".{whole}")) }
     }
 
-    fn s3_resource(&self, bucket: &str, path: &str) -> String {
+    /// None for the list of all buckets, which is no bucket.
+    fn s3_resource(&self, bucket: &str, path: &str) -> Option<String> {
         let named = format!("{bucket}{path}");
         let named = named.trim_start_matches('/');
         // A bucket's own name, with or without a slash behind it, is the bucket; what has a name behind that is an object.
         let is_bucket = named.find('/').is_none_or(|at| at + 1 == named.len());
         let named = if is_bucket { named.trim_end_matches('/') } else { named };
-        format!("arn:{}:s3:::{}", self.partition(), if named.is_empty() { "*" } else { named })
+        (!named.is_empty()).then(|| format!("arn:{}:s3:::{named}", self.partition()))
     }
 
     /// The first segment of a path is the stage.

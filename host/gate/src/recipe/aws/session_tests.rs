@@ -119,6 +119,34 @@ fn p09_what_a_slot_binds_of_a_store_is_what_its_session_may_do() {
     assert!(!policy.allows("s3:GetObject", "arn:aws:s3:::acme/out/a"));
 }
 
+// If it failed, a tool that may store an object could open it, or the bucket, to everybody; and one that may delete an
+// object could delete what versions are kept for.
+#[test]
+fn p09_a_binding_of_put_does_not_change_who_may_read() {
+    let all = bound(STORE, "\"GET\", \"HEAD\", \"PUT\", \"POST\", \"DELETE\"", "\"/\", \"/{key...}\"");
+    let policy = said(&role(None), &slot("service = \"s3\"", &all), None).expect("said");
+    let actions = policy.0["Statement"].as_array().expect("statements").iter();
+    let mut actions: Vec<_> = actions.flat_map(|one| one["Action"].as_array().expect("actions").clone()).collect();
+    actions.sort_by_key(Value::to_string);
+    let exact = ["AbortMultipartUpload", "DeleteObject", "GetObject", "ListBucket", "PutObject"];
+    assert_eq!(actions, exact.map(|name| json!(format!("s3:{name}"))), "no wildcard, and nothing else");
+    let (bucket, object) = ("arn:aws:s3:::reports", "arn:aws:s3:::reports/a");
+    for name in exact {
+        assert!(policy.allows(&format!("s3:{name}"), if name == "ListBucket" { bucket } else { object }), "{name}");
+    }
+    for name in
+        ["PutObjectAcl", "PutBucketPolicy", "PutBucketAcl", "DeleteObjectVersion", "GetObjectVersion", "DeleteBucket"]
+    {
+        assert!(
+            !policy.allows(&format!("s3:{name}"), bucket) && !policy.allows(&format!("s3:{name}"), object),
+            "{name}"
+        );
+    }
+    // The list of all buckets is no object of any: that is an action to be named.
+    let buckets = slot("service = \"s3\"", &bound("s3.eu-west-1.amazonaws.com", "\"GET\"", "\"/\""));
+    assert_eq!(said(&role(None), &buckets, None).err(), Some(SessionUnsayable::NoAction));
+}
+
 #[test]
 fn p09_what_a_slot_binds_of_an_api_is_what_its_session_may_call() {
     let host = "a1b2c3.execute-api.eu-west-1.amazonaws.com";
