@@ -2,6 +2,7 @@
 
 mod first_tool;
 mod mistakes;
+mod once;
 mod stopping;
 
 use std::io::BufRead as _;

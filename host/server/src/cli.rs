@@ -13,6 +13,7 @@ mod init;
 mod inventory;
 mod ledger;
 mod notices;
+mod once;
 mod operator;
 mod output;
 mod progress;

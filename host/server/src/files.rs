@@ -1,12 +1,16 @@
 //! Files that hold secrets, and files that others wait for.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
+use anyhow::anyhow;
 use anyhow::ensure;
 use zeroize::Zeroizing;
 
@@ -18,7 +22,7 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// # Errors
 /// If it cannot be read, or others can read it.
 pub(crate) fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let file = std::fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
+    let file = File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
     let mode = file.metadata()?.mode();
     ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 {}", path.display(), path.display());
     let mut text = Zeroizing::new(String::with_capacity(512));
@@ -26,21 +30,72 @@ pub(crate) fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.trim_end().to_owned()))
 }
 
+/// A new file that only its owner may read. One that is dropped before [`NewFile::keep`] is taken away again.
+pub(crate) struct NewFile {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl NewFile {
+    /// Makes it, empty.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub(crate) fn make(path: &Path) -> anyhow::Result<Self> {
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let file = made.map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => anyhow!("{} exists: it is not overwritten", path.display()),
+            _ => anyhow!("{} cannot be made: {error}", path.display()),
+        })?;
+        Ok(Self { path: path.to_owned(), file, kept: false })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where to write more than one line.
+    pub(crate) fn writer(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Writes one line and keeps the file.
+    ///
+    /// # Errors
+    /// If it cannot be written; it is gone then.
+    pub(crate) fn write(mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.write_all(b"\n"));
+        written.with_context(|| format!("{} cannot be written", self.path.display()))?;
+        self.keep()
+    }
+
+    /// Keeps what was written.
+    ///
+    /// # Errors
+    /// If it does not reach the disk; it is gone then.
+    pub(crate) fn keep(mut self) -> anyhow::Result<()> {
+        self.file.sync_all().with_context(|| format!("{} cannot be written", self.path.display()))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Somebody was faster, or nothing can be done about it.
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
 /// Writes a new file that only its owner may read.
 ///
 /// # Errors
 /// If it exists or cannot be written.
 pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("{} cannot be made (it may exist: it is not overwritten)", path.display()))?;
-    file.write_all(bytes)?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    Ok(())
+    NewFile::make(path)?.write(bytes)
 }
 
 /// Replaces a file in one step: whoever waits for it never reads half of it.
@@ -69,5 +124,20 @@ mod tests {
         assert!(write_secret(&path, b"other").is_err(), "never overwritten");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("chmod");
         assert!(read_secret(&path).expect_err("refused").to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn a_new_file_in_which_nothing_was_put_is_taken_away_again() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("token");
+        let file = NewFile::make(&path).expect("made");
+        assert_eq!(std::fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+        let refused = NewFile::make(&path).err().expect("refused").to_string();
+        assert!(refused.contains("exists: it is not overwritten"), "{refused}");
+        assert!(path.exists(), "and the one that was there stays");
+        drop(file);
+        assert!(!path.exists());
+        NewFile::make(&path).expect("made").keep().expect("kept");
+        assert!(path.exists());
     }
 }

@@ -3,14 +3,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::cli::once::Once;
 use crate::cli::output::Output;
 use crate::cli::target;
-use crate::files;
 
 #[derive(Subcommand)]
 pub(crate) enum Hook {
@@ -48,23 +47,13 @@ impl Hook {
         let client = global.tenant()?;
         match self {
             Self::Make { label, heartbeat, owner, justification, out } => {
+                let once = Once::into(out.as_deref())?;
                 let new = json!({
                     "label": label, "heartbeat_s": heartbeat, "owner": owner, "justification": justification,
                 });
-                let mut answer = client.post("/v1/hooks", &new).await?;
-                let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
-                match out {
-                    Some(path) => {
-                        files::write_secret(path, text.as_bytes())?;
-                        if let Some(members) = answer.as_object_mut() {
-                            members.remove("text");
-                        }
-                        let id = answer["id"].as_str().unwrap_or("-");
-                        let place = path.display();
-                        output.say(&format!("events go to /v1/hooks/{id}/events; the secret is in {place}"), &answer);
-                    }
-                    None => output.say(&text, &answer),
-                }
+                let answer = client.post("/v1/hooks", &new).await?;
+                let sentence = format!("events go to /v1/hooks/{}/events", answer["id"].as_str().unwrap_or("-"));
+                once.show(answer, "text", &sentence, output)?;
             }
             Self::List => output.show(&client.get("/v1/hooks").await?, COLUMNS),
             Self::Remove { id } => {

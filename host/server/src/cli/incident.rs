@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use clap::Subcommand;
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::cli::client::Client;
+use crate::cli::once::Once;
 use crate::cli::output::Output;
 use crate::cli::target;
 use crate::files;
@@ -247,19 +247,10 @@ impl Notify {
     async fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Set { url, out } => {
+                let once = Once::into(out.as_deref())?;
                 let body = Bytes::from(json!({ "url": url }).to_string());
-                let mut answer = client.send(Method::PUT, "/v1/notify", "application/json", body, &[]).await?;
-                let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
-                match out {
-                    Some(path) => {
-                        files::write_secret(path, text.as_bytes())?;
-                        if let Some(members) = answer.as_object_mut() {
-                            members.remove("text");
-                        }
-                        output.say(&format!("notices go to {url}; the secret is in {}", path.display()), &answer);
-                    }
-                    None => output.say(&text, &answer),
-                }
+                let answer = client.send(Method::PUT, "/v1/notify", "application/json", body, &[]).await?;
+                once.show(answer, "text", &format!("notices go to {url}"), output)?;
             }
             Self::Show => output.show(&client.get("/v1/notify").await?, &[]),
             Self::Remove => {

@@ -18,6 +18,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::cli::output::Output;
 use crate::cli::progress::Spinner;
+use crate::files::NewFile;
 
 #[derive(Subcommand)]
 pub(crate) enum Ledger {
@@ -114,17 +115,18 @@ impl Ledger {
                 }
             }
             Self::Export { place, out, of } => {
-                let (folder, _) = place.resolve(global)?;
+                let ((folder, _), filter) = (place.resolve(global)?, of.filter()?);
                 let count = match out {
                     Some(path) => {
-                        let file = std::fs::File::create_new(path)
-                            .with_context(|| format!("{} cannot be made", path.display()))?;
-                        let mut writer = std::io::BufWriter::new(file);
-                        let count = Reader::new(&folder).export(&of.filter()?, &mut writer)?;
+                        let mut file = NewFile::make(path)?;
+                        let mut writer = std::io::BufWriter::new(file.writer());
+                        let count = Reader::new(&folder).export(&filter, &mut writer)?;
                         writer.flush()?;
+                        drop(writer);
+                        file.keep()?;
                         count
                     }
-                    None => Reader::new(&folder).export(&of.filter()?, &mut std::io::stdout().lock())?,
+                    None => Reader::new(&folder).export(&filter, &mut std::io::stdout().lock())?,
                 };
                 eprintln!("{count} records");
             }

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Subcommand;
 use http::Method;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::cli::once::Once;
 use crate::cli::output::Output;
-use crate::files;
 
 #[derive(Subcommand)]
 pub(crate) enum Notices {
@@ -38,14 +37,10 @@ impl Notices {
         let client = global.tenant()?;
         match self {
             Self::Set { url, out } => {
+                let once = Once::into(out.as_deref())?;
                 let body = Bytes::from(json!({ "url": url }).to_string());
-                let mut answer = client.send(Method::PUT, PATH, "application/json", body, &[]).await?;
-                if let Some(path) = out {
-                    let text = answer["text"].as_str().context("the answer holds no secret")?.to_owned();
-                    files::write_secret(path, text.as_bytes())?;
-                    answer.as_object_mut().into_iter().for_each(|members| drop(members.remove("text")));
-                }
-                output.show(&answer, &[]);
+                let answer = client.send(Method::PUT, PATH, "application/json", body, &[]).await?;
+                once.show(answer, "text", &format!("notices go to {url}"), output)?;
             }
             Self::Show => output.show(&client.get(PATH).await?, &[]),
             Self::Test => {

@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Subcommand;
 use http::Method;
@@ -13,10 +12,11 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::cli::client::Client;
+use crate::cli::once::Once;
 use crate::cli::output::Output;
 use crate::cli::target;
 use crate::cli::token;
-use crate::files;
+use crate::files::NewFile;
 
 #[derive(Subcommand)]
 pub(crate) enum Run {
@@ -106,28 +106,31 @@ impl Run {
         let client = global.tenant()?;
         match self {
             Self::Open { agent, tool, life, out } => {
+                let once = Once::into(out.as_deref())?;
                 let tools = (!tool.is_empty()).then_some(tool);
                 let new =
                     json!({ "agent": agent, "tools": tools, "life_ms": life.map(|life| life.saturating_mul(1000)) });
-                show_token(client.post("/v1/runs", &new).await?, out.as_deref(), output)?;
+                show_token(once, client.post("/v1/runs", &new).await?, output)?;
             }
             Self::List => output.show(&client.get("/v1/runs").await?, COLUMNS),
             Self::Show { id } => output.show(&client.get(&path(id, "")?).await?, FIELDS),
             Self::End { id } => output.show(&client.act(&path(id, "/end")?).await?, OVER),
             Self::Abort { id } => output.show(&client.act(&path(id, "/abort")?).await?, OVER),
             Self::Checkpoint { id, out } => {
+                let file = out.as_deref().map(NewFile::make).transpose()?;
                 let checkpoint = client.act(&path(id, "/checkpoint")?).await?;
-                match out {
+                match file {
                     Some(file) => {
-                        files::write_secret(file, format!("{checkpoint}\n").as_bytes())?;
-                        output.say(&format!("the checkpoint of {id} is in {}", file.display()), &checkpoint);
+                        let place = file.path().display().to_string();
+                        file.write(checkpoint.to_string().as_bytes())?;
+                        output.say(&format!("the checkpoint of {id} is in {place}"), &checkpoint);
                     }
                     None => output.line(&checkpoint.to_string()),
                 }
             }
             Self::Resume { checkpoint, out } => {
-                let opened = resume(&client, checkpoint).await?;
-                show_token(opened, out.as_deref(), output)?;
+                let once = Once::into(out.as_deref())?;
+                show_token(once, resume(&client, checkpoint).await?, output)?;
             }
             Self::RevokeAgent { agent } => {
                 output.show(&client.post("/v1/agents/revoke", &json!({ "agent": agent })).await?, &[]);
@@ -152,16 +155,7 @@ fn path(id: &str, act: &str) -> anyhow::Result<String> {
 }
 
 /// Shows a run's token, this once.
-fn show_token(mut answer: Value, out: Option<&Path>, output: &Output) -> anyhow::Result<()> {
-    let text = answer["token"].as_str().context("the answer holds no token")?.to_owned();
-    let Some(path) = out else {
-        output.say(&text, &answer);
-        return Ok(());
-    };
-    files::write_secret(path, text.as_bytes())?;
-    if let Some(members) = answer.as_object_mut() {
-        members.remove("token");
-    }
-    output.say(&format!("the token of {} is in {}", answer["id"].as_str().unwrap_or("-"), path.display()), &answer);
-    Ok(())
+fn show_token(once: Once, answer: Value, output: &Output) -> anyhow::Result<()> {
+    let sentence = format!("{} is open", answer["id"].as_str().unwrap_or("-"));
+    once.show(answer, "token", &sentence, output)
 }

@@ -9,9 +9,9 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::cli::once::Once;
 use crate::cli::output::Output;
 use crate::cli::target;
-use crate::files;
 
 #[derive(Subcommand)]
 pub(crate) enum Token {
@@ -67,12 +67,13 @@ impl Token {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Issue { label, scope, package, life, owner, justification, tenant, out } => {
+                let once = Once::into(out.as_deref())?;
                 let packages = (!package.is_empty()).then_some(package);
                 let new = json!({
                     "label": label, "scopes": scope, "packages": packages, "life_s": life, "owner": owner,
                     "justification": justification,
                 });
-                let mut answer = match tenant {
+                let answer = match tenant {
                     Some(tenant) => {
                         let client = global.operator()?;
                         let id = target::id_of(&client, "/v1/tenants", "ten_", tenant).await?;
@@ -80,18 +81,8 @@ impl Token {
                     }
                     None => global.tenant()?.post("/v1/tokens", &new).await?,
                 };
-                let text = answer["text"].as_str().context("the answer holds no token")?.to_owned();
-                match out {
-                    Some(path) => {
-                        files::write_secret(path, text.as_bytes())?;
-                        if let Some(members) = answer.as_object_mut() {
-                            members.remove("text");
-                        }
-                        let sentence = format!("{} is in {}", answer["id"].as_str().unwrap_or("-"), path.display());
-                        output.say(&sentence, &answer);
-                    }
-                    None => output.say(&text, &answer),
-                }
+                let sentence = format!("{} is issued", answer["id"].as_str().unwrap_or("-"));
+                once.show(answer, "text", &sentence, output)?;
             }
             Self::List => output.show(&global.tenant()?.get("/v1/tokens").await?, COLUMNS),
             Self::Revoke { id } => {
