@@ -78,6 +78,15 @@ async fn a09_whoever_edits_cuts_or_puts_back_the_ledger_is_found_out() -> anyhow
         mutate(segments(&scratch)?.last().expect("a segment"), *mutation)?;
         let (good, told) = verify(&scratch, &anchor)?;
         assert!(!good && told["holds"] == false && told["why"].is_string(), "{what}: {told}");
+        let place = [scratch.display().to_string(), anchor.display().to_string()];
+        for command in ["audit", "tail", "export"] {
+            let asked = ["ledger", command, "--folder", &place[0], "--anchor", &place[1]];
+            let (good, out, error) = site.server.cli(&asked, b"")?;
+            let told = out + &error;
+            // One that cannot be read at all says so.
+            let is_warned = told.contains("LEDGER IS BROKEN") || told.contains("cannot be read");
+            assert!(!good && is_warned, "{what}: {command} believes it: {told}");
+        }
         std::fs::remove_dir_all(&scratch)?;
     }
     let (good, told) = verify(&earlier, &anchor)?;

@@ -2,15 +2,18 @@
 //! writes them. It asks no server.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 use clap::Subcommand;
+use keybearer_ledger::Broken;
 use keybearer_ledger::Filter;
 use keybearer_ledger::PublicKey;
 use keybearer_ledger::Reader;
+use keybearer_ledger::Verified;
 use keybearer_ledger::verify;
 use serde_json::Value;
 use serde_json::json;
@@ -26,11 +29,8 @@ pub(crate) enum Ledger {
     Verify {
         #[command(flatten)]
         place: Place,
-        /// The ledger's public key, 64 hex digits, as you noted it; default: the one beside the ledger
-        #[arg(long, value_name = "HEX")]
-        public_half: Option<String>,
     },
-    /// Find every use of what had been rotated out, revoked, taken, withdrawn or suspended: exit status 1 if there
+    /// Verify, and find every use of what had been rotated out, revoked, taken, withdrawn or suspended: exit status 1 if there
     /// is one
     Audit {
         #[command(flatten)]
@@ -70,6 +70,9 @@ pub(crate) struct Place {
     /// The anchor
     #[arg(long, value_name = "FILE", requires = "folder")]
     anchor: Option<PathBuf>,
+    /// The ledger's public key, 64 hex digits, as you noted it; default: the one beside the ledger
+    #[arg(long, value_name = "HEX")]
+    public_half: Option<String>,
 }
 
 /// Which records.
@@ -91,6 +94,36 @@ impl Place {
         let config = global.read_config()?;
         Ok((config.folder.join("ledger"), config.anchor))
     }
+
+    /// Verifies it, as it lies there.
+    fn verify(&self, global: &Global) -> anyhow::Result<Result<Verified, Broken>> {
+        let (folder, anchor) = self.resolve(global)?;
+        let key = match &self.public_half {
+            Some(hex) => hex.to_owned(),
+            None => std::fs::read_to_string(folder.join("checkpoint.pub"))
+                .with_context(|| format!("{} holds no checkpoint.pub: is it a ledger's folder?", folder.display()))?,
+        };
+        let key: PublicKey = key.trim().parse().context("the public key")?;
+        let _spinner = Spinner::new("verifying the ledger");
+        Ok(verify(&folder, &anchor, &key))
+    }
+
+    /// Why what the ledger says is not to be relied on, if that is so.
+    fn doubt(&self, global: &Global) -> Option<String> {
+        match self.verify(global) {
+            Ok(Ok(_)) => None,
+            Ok(Err(broken)) => Some(format!("THE LEDGER IS BROKEN: {broken}")),
+            Err(error) => Some(format!("the ledger cannot be verified: {error:#}")),
+        }
+    }
+
+    /// Says on stderr if what was printed is not to be relied on: whoever looks at a record may not have asked first
+    /// whether it was edited. The output stands all the same, as evidence.
+    fn warn(&self, global: &Global) -> ExitCode {
+        let Some(doubt) = self.doubt(global) else { return ExitCode::SUCCESS };
+        eprintln!("{doubt}: do not rely on what was printed");
+        ExitCode::FAILURE
+    }
 }
 
 impl Of {
@@ -104,8 +137,8 @@ impl Of {
 impl Ledger {
     pub(crate) fn run(&self, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Verify { place, public_half } => return verify_all(place, public_half.as_deref(), global, output),
-            Self::Audit { place, tenant } => return audit_all(place, tenant.as_deref(), global, output),
+            Self::Verify { place } => verify_all(place, global, output),
+            Self::Audit { place, tenant } => audit_all(place, tenant.as_deref(), global, output),
             Self::Tail { place, count, of } => {
                 let (folder, _) = place.resolve(global)?;
                 let records = Reader::new(&folder).tail(*count, &of.filter()?).context("the ledger cannot be read")?;
@@ -113,6 +146,11 @@ impl Ledger {
                     let value = serde_json::to_value(&record)?;
                     output.line(&if output.json { value.to_string() } else { sentence(&value) });
                 }
+                if bytes_of(&folder)? > TAIL_VERIFIED_BYTES_MAX {
+                    eprintln!("(not verified, for the ledger's length: `keybearer ledger verify` does)");
+                    return Ok(ExitCode::SUCCESS);
+                }
+                Ok(place.warn(global))
             }
             Self::Export { place, out, of } => {
                 let ((folder, _), filter) = (place.resolve(global)?, of.filter()?);
@@ -120,83 +158,86 @@ impl Ledger {
                     Some(path) => {
                         let mut file = NewFile::make(path)?;
                         let mut writer = std::io::BufWriter::new(file.writer());
-                        let count = Reader::new(&folder).export(&filter, &mut writer)?;
+                        let count = Reader::new(&folder).export(&filter, &mut writer).context(COPYING)?;
                         writer.flush()?;
                         drop(writer);
                         file.keep()?;
                         count
                     }
-                    None => Reader::new(&folder).export(&filter, &mut std::io::stdout().lock())?,
+                    None => Reader::new(&folder).export(&filter, &mut std::io::stdout().lock()).context(COPYING)?,
                 };
                 eprintln!("{count} records");
+                Ok(place.warn(global))
             }
         }
-        Ok(ExitCode::SUCCESS)
     }
 }
 
-fn verify_all(place: &Place, key: Option<&str>, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (folder, anchor) = place.resolve(global)?;
-    let noted = key.is_some();
-    let key = match key {
-        Some(hex) => hex.to_owned(),
-        None => std::fs::read_to_string(folder.join("checkpoint.pub"))
-            .with_context(|| format!("{} holds no checkpoint.pub: is it a ledger's folder?", folder.display()))?,
-    };
-    let key: PublicKey = key.trim().parse().context("the public key")?;
-    let spinner = Spinner::new("verifying the ledger");
-    let verified = verify(&folder, &anchor, &key);
-    drop(spinner);
-    match verified {
-        Ok(verified) => {
-            let value = json!({
-                "holds": true,
-                "records": verified.records,
-                "segments": verified.segments,
-                "checkpoints": verified.checkpoints,
-                "anchored": verified.anchored,
-                "torn_bytes": verified.torn_bytes,
-            });
-            let hint =
-                if noted { "" } else { "\n(with the key beside it: note it elsewhere and name it with --public-half)" };
-            let sentence = format!(
-                "the ledger holds: {} records in {} segments, {} signed checkpoints, anchored up to record {}{hint}",
-                verified.records, verified.segments, verified.checkpoints, verified.anchored
-            );
-            output.say(&sentence, &value);
-            Ok(ExitCode::SUCCESS)
-        }
+const COPYING: &str = "the ledger cannot be read or copied";
+
+/// The last records of a longer ledger are shown unverified: verifying takes seconds a GiB, and `tail` is for a glance.
+const TAIL_VERIFIED_BYTES_MAX: u64 = 256 << 20;
+
+fn bytes_of(folder: &Path) -> anyhow::Result<u64> {
+    let files = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len()));
+    files.sum::<std::io::Result<u64>>().context("the ledger cannot be read")
+}
+
+fn verify_all(place: &Place, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
+    let verified = match place.verify(global)? {
+        Ok(verified) => verified,
         Err(broken) => {
-            let value = json!({
-                "holds": false,
-                "segment": broken.segment,
-                "line": broken.line,
-                "why": broken.why.to_string(),
-            });
+            let (why, segment) = (broken.why.to_string(), &broken.segment);
+            let value = json!({ "holds": false, "segment": segment, "line": broken.line, "why": why });
             output.say(&format!("THE LEDGER IS BROKEN: {broken}"), &value);
-            Ok(ExitCode::FAILURE)
+            return Ok(ExitCode::FAILURE);
         }
-    }
+    };
+    let value = json!({
+        "holds": true,
+        "records": verified.records,
+        "segments": verified.segments,
+        "checkpoints": verified.checkpoints,
+        "anchored": verified.anchored,
+        "torn_bytes": verified.torn_bytes,
+    });
+    let noted = place.public_half.is_some();
+    let hint = if noted { "" } else { "\n(with the key beside it: note it elsewhere and name it with --public-half)" };
+    let sentence = format!(
+        "the ledger holds: {} records in {} segments, {} signed checkpoints, anchored up to record {}{hint}",
+        verified.records, verified.segments, verified.checkpoints, verified.anchored
+    );
+    output.say(&sentence, &value);
+    Ok(ExitCode::SUCCESS)
 }
 
 fn audit_all(place: &Place, tenant: Option<&str>, global: &Global, output: &Output) -> anyhow::Result<ExitCode> {
-    let (folder, _) = place.resolve(global)?;
     let tenant = tenant.map(str::parse).transpose().context("--tenant")?;
+    let (folder, _) = place.resolve(global)?;
+    let doubt = place.doubt(global);
     let spinner = Spinner::new("auditing the ledger");
     let audited = keybearer_ledger::audit(&folder, tenant.as_ref());
     drop(spinner);
     let audited = audited.context("the ledger cannot be read")?;
-    let value = serde_json::to_value(&audited)?;
+    let mut value = serde_json::to_value(&audited)?;
+    value["holds"] = json!(doubt.is_none());
+    value["why"] = json!(doubt);
     let counts = format!(
         "{} records, {} dispatches with a credential, {} acts that ended something",
         audited.records, audited.dispatches, audited.acts
     );
+    let mut text = match &doubt {
+        // What was edited clears nobody; what it has against somebody is shown all the same.
+        Some(doubt) => format!("{doubt}\nso what follows is what it says, and not what was: "),
+        None => String::new(),
+    };
     if audited.findings.is_empty() {
-        output.say(&format!("nothing was used after it was ended: {counts}"), &value);
-        return Ok(ExitCode::SUCCESS);
+        text.push_str(&format!("nothing was used after it was ended: {counts}"));
+        output.say(&text, &value);
+        return Ok(if doubt.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let found = audited.findings.len() as u64 + audited.left_out;
-    let mut text = format!("{found} USES OF WHAT HAD BEEN ENDED, {} of them not listed: {counts}", audited.left_out);
+    text.push_str(&format!("{found} USES OF WHAT HAD BEEN ENDED, {} of them not listed: {counts}", audited.left_out));
     for finding in &audited.findings {
         text.push('\n');
         text.push_str(&sentence(&serde_json::json!({ "seq": finding.seq, "kind": finding.misuse, "of": finding })));
