@@ -3,6 +3,7 @@
 mod first_tool;
 mod mistakes;
 mod once;
+mod secrets;
 mod stopping;
 
 use std::io::BufRead as _;

@@ -20,6 +20,7 @@ mod progress;
 mod run;
 mod target;
 mod tenant;
+mod terminal;
 mod token;
 mod tool;
 
@@ -65,6 +66,9 @@ pub(crate) struct Global {
     /// Trust the certificate authorities of this PEM file instead of the public ones
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Send the token in the clear to an http:// server beyond loopback: everybody on the way can read it
+    #[arg(long, global = true)]
+    dangerous_plain_http: bool,
 }
 
 #[derive(Subcommand)]

@@ -297,7 +297,7 @@ fn kind_of(path: &Path) -> anyhow::Result<Value> {
 
 /// Reads a value. One line end is taken off: editors and `echo` add one.
 fn value(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let bytes = target::read_input(path, VALUE_BYTES_MAX)?;
+    let bytes = target::read_secret_input(path, "Value", VALUE_BYTES_MAX)?;
     let text = std::str::from_utf8(&bytes).context("the value is no text")?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     Ok(Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))

@@ -2,16 +2,19 @@
 //! use become the ids that the API wants.
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
 use anyhow::bail;
+use http::Uri;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::cli::Global;
 use crate::cli::client::Client;
 use crate::cli::client::Connector;
+use crate::cli::terminal;
 use crate::config::Config;
 use crate::config::Listener;
 use crate::files;
@@ -29,13 +32,13 @@ impl Global {
     /// The public listener, with the token that a file holds, or stdin for `-`.
     pub(crate) fn tenant_bearing(&self, path: &Path) -> anyhow::Result<Client> {
         let token = if path == Path::new("-") {
-            let bytes = read_input(path, TOKEN_BYTES_MAX)?;
+            let bytes = read_secret_input(path, "Token", TOKEN_BYTES_MAX)?;
             Zeroizing::new(std::str::from_utf8(&bytes).context("stdin holds no token")?.trim().to_owned())
         } else {
             files::read_secret(path)?
         };
         let base = match &self.server {
-            Some(url) => url.trim_end_matches('/').to_owned(),
+            Some(url) => self.named(url)?,
             None => listening(&self.read_config()?, "public_url"),
         };
         self.client(base, token)
@@ -44,14 +47,36 @@ impl Global {
     /// The admin listener, with the operator's token.
     pub(crate) fn operator(&self) -> anyhow::Result<Client> {
         let (base, token_file) = match (&self.server, &self.token_file) {
-            (Some(url), Some(path)) => (url.trim_end_matches('/').to_owned(), path.clone()),
+            (Some(url), Some(path)) => (self.named(url)?, path.clone()),
             (url, path) => {
                 let config = self.read_config()?;
-                let base = url.clone().unwrap_or_else(|| listening(&config, "admin_url"));
-                (base.trim_end_matches('/').to_owned(), path.clone().unwrap_or(config.operator_token_file))
+                let base = match url {
+                    Some(url) => self.named(url)?,
+                    None => listening(&config, "admin_url"),
+                };
+                (base, path.clone().unwrap_or(config.operator_token_file))
             }
         };
         self.client(base, files::read_secret(&token_file)?)
+    }
+
+    /// The server that somebody named. A token goes nowhere in the clear but over loopback, unless that is asked for in
+    /// as many words; of the configuration's own server its listeners' `dangerous` settings have asked for it.
+    fn named(&self, url: &str) -> anyhow::Result<String> {
+        let base = url.trim_end_matches('/');
+        let wrong = || format!("--server `{url}` is no URL of a server: write https://host:port");
+        let uri: Uri = base.parse().ok().with_context(wrong)?;
+        let host = uri.host().with_context(wrong)?;
+        match uri.scheme_str() {
+            Some("https") => {}
+            Some("http") if is_loopback(host) || self.dangerous_plain_http => {}
+            Some("http") => bail!(
+                "{host} is beyond loopback, and over http:// everybody on the way can read the token: write https://, \
+                 or say --dangerous-plain-http"
+            ),
+            _ => bail!(wrong()),
+        }
+        Ok(base.to_owned())
     }
 
     fn client(&self, base: String, token: Zeroizing<String>) -> anyhow::Result<Client> {
@@ -62,6 +87,12 @@ impl Global {
         };
         Ok(Client::new(connector, base, token))
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    // RFC 6761, 6.3: the name is loopback's, whoever is asked for it.
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Where the server of a configuration listens: as the running one says, or else as configured.
@@ -84,17 +115,27 @@ fn configured(listener: &Listener) -> String {
 /// More than any token has.
 const TOKEN_BYTES_MAX: u64 = 16 << 10;
 
+/// Reads a file that holds a secret, or stdin for `-`: a pipe to its end, or one line that somebody types and that his
+/// terminal does not show.
+pub(crate) fn read_secret_input(path: &Path, what: &str, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    if path == Path::new("-") && terminal::is_at_stdin() { terminal::ask(what) } else { read_input(path, bytes_max) }
+}
+
 /// Reads a file, or stdin for `-`.
 pub(crate) fn read_input(path: &Path, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     if path == Path::new("-") {
+        if terminal::is_at_stdin() {
+            eprintln!("(reading from the terminal: Ctrl-D on a line of its own ends it)");
+        }
         std::io::stdin().lock().take(bytes_max + 1).read_to_end(&mut bytes)?;
     } else {
         let file = std::fs::File::open(path).with_context(|| format!("{} cannot be opened", path.display()))?;
         file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 > bytes_max {
-        bail!("{} is longer than {bytes_max} bytes", path.display());
+        let name = if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
+        bail!("{name} is longer than {bytes_max} bytes");
     }
     Ok(bytes)
 }
@@ -117,4 +158,42 @@ pub(crate) async fn id_of(client: &Client, list: &str, prefix: &str, text: &str)
 pub(crate) fn segment(text: &str) -> anyhow::Result<&str> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte));
     if plain && text != "." && text != ".." { Ok(text) } else { bail!("`{text}` is no id and no name") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h14_a_token_goes_in_the_clear_over_loopback_only() {
+        let global = |dangerous_plain_http| Global {
+            config: None,
+            json: false,
+            server: None,
+            token_file: None,
+            ca: None,
+            dangerous_plain_http,
+        };
+        let refusal = |url: &str| global(false).named(url).err().map(|error| error.to_string()).unwrap_or_default();
+        for plain in [
+            "http://192.0.2.2:7400",
+            "http://keybearer.example",
+            "http://0.0.0.0:7400",
+            "http://[2001:db8::1]:7400/",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1@192.0.2.2/",
+            "http://localhost.example",
+            "HTTP://192.0.2.2",
+        ] {
+            assert!(refusal(plain).contains("beyond loopback"), "{plain}: {}", refusal(plain));
+            assert!(global(true).named(plain).is_ok(), "{plain}");
+        }
+        for good in ["https://192.0.2.2", "http://127.0.0.1:7400/", "http://[::1]:7400", "http://LOCALHOST:7400"] {
+            assert_eq!(refusal(good), "", "{good}");
+        }
+        for none in ["127.0.0.1:7400", "keybearer.example", "ftp://keybearer.example", "", "https://"] {
+            assert!(refusal(none).contains("write https://host:port"), "{none}: {}", refusal(none));
+            assert!(global(true).named(none).is_err(), "{none}");
+        }
+    }
 }
