@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use keybearer_tests::Answer;
 use keybearer_tests::Authority;
@@ -29,6 +30,8 @@ struct Stage {
     credential: String,
     hook: String,
     secret: String,
+    /// Whether the login server gives no answer to who gives a token back.
+    is_held: tokio::sync::watch::Sender<bool>,
 }
 
 /// A tenant with a recipe and a hook.
@@ -39,9 +42,18 @@ async fn stage(heartbeat_s: u32) -> anyhow::Result<Stage> {
 async fn stage_with(heartbeat_s: u32, options: ServerOptions) -> anyhow::Result<Stage> {
     let (built, authority) = (Built::find()?, Authority::new()?);
     let minted = Arc::new(AtomicUsize::new(0));
-    let login = Upstream::start(&authority, &["login.example.com"], move |_| {
+    let is_held = tokio::sync::watch::Sender::new(false);
+    let holding = is_held.subscribe();
+    let login = Upstream::start(&authority, &["login.example.com"], move |request| {
         let token = format!("{}-{}", canary("minted-"), minted.fetch_add(1, Ordering::SeqCst));
-        async move { Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600})) }
+        let mut holding = holding.clone();
+        async move {
+            if request.target == "/revoke" {
+                // The case may be over.
+                drop(holding.wait_for(|is_held| !is_held).await);
+            }
+            Reply::json(200, &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
+        }
     })
     .await?;
     let site = Upstream::start(&authority, &["httpbin.org"], |_: Recorded| async move { Reply::json(200, &json!({})) })
@@ -52,6 +64,7 @@ async fn stage_with(heartbeat_s: u32, options: ServerOptions) -> anyhow::Result<
     let tenant = server.tenant("acme").await?;
     let kind = json!({
         "kind": "oauth_client_credentials", "token_url": "https://login.example.com/token", "client_id": "acme",
+        "revocation_url": "https://login.example.com/revoke",
     });
     let grant = json!({"package": "http-get", "slot": "site"});
     let (credential, _) = tenant.grant_as(kind, &canary("client-secret-"), grant).await?;
@@ -59,7 +72,7 @@ async fn stage_with(heartbeat_s: u32, options: ServerOptions) -> anyhow::Result<
     assert_eq!(made.status, 201, "{}", made.text());
     let member = |name: &str| made.json()[name].as_str().unwrap_or_default().to_owned();
     let (hook, secret) = (member("id"), member("text"));
-    Ok(Stage { server, tenant, login, _site: site, credential, hook, secret })
+    Ok(Stage { server, tenant, login, _site: site, credential, hook, secret, is_held })
 }
 
 impl Stage {
@@ -67,7 +80,21 @@ impl Stage {
     async fn minted_after_a_call(&self) -> anyhow::Result<usize> {
         let answer = self.tenant.call("http-get.get", json!({"path": "/x"})).await?;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        Ok(self.login.recorded().len())
+        Ok(self.asked_for("/token"))
+    }
+
+    fn asked_for(&self, target: &str) -> usize {
+        self.login.recorded().iter().filter(|request| request.target == target).count()
+    }
+
+    /// Waits until so many tokens are being given back, or were.
+    async fn given_back(&self, count: usize) -> anyhow::Result<()> {
+        let given_back = async {
+            while self.asked_for("/revoke") < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        Ok(tokio::time::timeout(Duration::from_secs(10), given_back).await?)
     }
 
     fn changed(&self) -> Value {
@@ -104,6 +131,50 @@ async fn r03_an_event_makes_the_next_dispatch_fetch_anew_and_is_taken_once() -> 
     let principal = acts[0]["principal"].as_str().unwrap_or_default();
     assert_eq!((principal, acts[0]["epoch"].as_u64()), (format!("hook:{}", stage.hook).as_str(), Some(2)));
     assert!(!format!("{ledger:?}{}", stage.server.log()).contains(stage.secret.trim_start_matches("whsec_")));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r03_a_repeated_event_is_not_acknowledged_before_the_first_is_acted_on() -> anyhow::Result<()> {
+    // If this failed, a sender that repeats itself would be told that all is done, and an act that fails after that, or is
+    // cut off, would leave the old value in use with nobody to say so again.
+    let stage = stage(0).await?;
+    let (event, changed) = ("msg_1", stage.changed());
+    stage.minted_after_a_call().await?;
+    stage.is_held.send_replace(true);
+    let repeating = async {
+        stage.given_back(1).await?;
+        let repeated = stage.send(event, &changed).await?;
+        assert_eq!((repeated.status, repeated.code().as_str()), (409, "conflict"), "{}", repeated.text());
+        assert!(repeated.header("retry-after").is_some());
+        stage.is_held.send_replace(false);
+        anyhow::Ok(())
+    };
+    let (first, repeated) = tokio::join!(stage.send(event, &changed), repeating);
+    repeated?;
+    assert_eq!(invalidated(&first?), 1);
+    assert_eq!(invalidated(&stage.send(event, &changed).await?), 0, "now it was taken");
+
+    // A sender that gives up does not stop what it began.
+    assert_eq!(stage.minted_after_a_call().await?, 2);
+    stage.is_held.send_replace(true);
+    tokio::select! {
+        answer = stage.send("msg_2", &changed) => anyhow::bail!("answered too early: {}", answer?.text()),
+        given_back = stage.given_back(2) => given_back?,
+    }
+    assert_eq!(stage.send("msg_2", &changed).await?.status, 409);
+    stage.is_held.send_replace(false);
+    let taken = async {
+        loop {
+            let repeated = stage.send("msg_2", &changed).await?;
+            if repeated.status != 409 {
+                return anyhow::Ok(invalidated(&repeated));
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), taken).await??, 0);
+    let ledger = stage.server.ledger()?;
+    assert_eq!(ledger.iter().filter(|record| record["what"] == "credential_invalidated").count(), 2);
     Ok(())
 }
 
@@ -171,21 +242,25 @@ async fn r12_h09_whoever_guesses_signatures_is_slowed_and_nobody_else_is() -> an
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyhow::Result<()> {
-    // If this failed, a broken subscription would look like a source that never changes.
-    let stage = stage(3600).await?;
-    let admin = stage.server.admin();
-    let seen = async |live: u64, silent: u64| -> anyhow::Result<bool> {
+impl Stage {
+    /// Whether readiness and metrics count so many hooks that are heard of, and so many that are silent.
+    async fn counts(&self, live: u64, silent: u64) -> anyhow::Result<bool> {
+        let admin = self.server.admin();
         let (ready, metrics) = (admin.get("/readyz").await?, admin.get("/metrics").await?.text());
         assert_eq!(ready.status, 200, "calls are taken all the same");
         Ok(ready.text().contains("silent") == (silent > 0)
             && metrics.contains(&format!("keybearer_hooks{{state=\"live\"}} {live}\n"))
             && metrics.contains(&format!("keybearer_hooks{{state=\"silent\"}} {silent}\n")))
-    };
-    assert!(seen(0, 1).await?, "nothing was heard yet");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyhow::Result<()> {
+    // If this failed, a broken subscription would look like a source that never changes.
+    let stage = stage(3600).await?;
+    assert!(stage.counts(0, 1).await?, "nothing was heard yet");
     assert_eq!(invalidated(&stage.send("msg_1", &json!({"type": "ping"})).await?), 0);
-    assert!(seen(1, 0).await?);
+    assert!(stage.counts(1, 0).await?);
     let listed = stage.tenant.client.get("/v1/hooks").await?.json();
     assert_eq!(listed["items"][0]["live"], true, "{listed}");
     Ok(())
@@ -194,6 +269,9 @@ async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyh
 /// How many events are on their way at the same time, and how many credentials are revoked meanwhile.
 const SENDERS: usize = 8;
 const REVOKED: usize = 40;
+
+/// Events about one of them: all together no more than a hook remembers.
+const EVENTS_EACH: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn r05_r12_a_revocation_is_done_whatever_else_raises_the_epoch() -> anyhow::Result<()> {
@@ -210,12 +288,18 @@ async fn r05_r12_a_revocation_is_done_whatever_else_raises_the_epoch() -> anyhow
         credentials.push(stored["id"].as_str().expect("an id").to_owned());
     }
     let (named, raised, is_over) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let sent: Vec<_> = credentials.iter().map(|_| AtomicUsize::new(0)).collect();
     let senders = futures_util::future::try_join_all((0..SENDERS).map(async |sender| {
         for event in 0.. {
             if is_over.load(Ordering::SeqCst) {
                 break;
             }
-            let credential = &credentials[named.load(Ordering::SeqCst)];
+            let number = named.load(Ordering::SeqCst);
+            if sent[number].fetch_add(1, Ordering::SeqCst) >= EVENTS_EACH {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let credential = &credentials[number];
             let changed = json!({"type": "credential.changed", "data": {"credential": credential}});
             let heard = stage.send(&format!("msg_{sender}_{event}"), &changed).await?;
             raised.fetch_add(usize::from(heard.status == 200), Ordering::SeqCst);

@@ -3,6 +3,7 @@
 //! says, the worst that it can do is a fetch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
@@ -10,8 +11,6 @@ use keybearer_contract::HookId;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
-use keybearer_gate::CredentialDirectory as _;
-use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::HookRecord;
 use keybearer_gate::PrincipalLabel;
@@ -150,12 +149,17 @@ impl Executor {
         self.record(act::of_tenant(context, ActKind::HookRemoved, id.as_str())).await
     }
 
-    /// Takes an event. Returns when no request carries what it made out of date.
+    /// Takes an event. Returns when no request carries what it made out of date; whoever gives up waiting for that does
+    /// not stop it.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`] for an unknown hook, a wrong signature and a time that is not now, all the same;
-    /// [`Code::MalformedBody`]; [`Code::RateLimited`].
-    pub async fn receive(&self, hook: Option<HookId>, received: Received<'_>) -> Result<Invalidated, Problem> {
+    /// [`Code::MalformedBody`]; [`Code::RateLimited`]; [`Code::Conflict`] for one that came before and is being acted on.
+    pub async fn receive(
+        self: &Arc<Self>,
+        hook: Option<HookId>,
+        received: Received<'_>,
+    ) -> Result<Invalidated, Problem> {
         let refused = || Problem::new(Code::Unauthenticated, "sign the event with the hook's secret, now");
         let hook = hook.and_then(|id| self.store.hook(&id)).ok_or_else(refused)?;
         let Received { id, timestamp, signatures, body } = received;
@@ -167,37 +171,53 @@ impl Executor {
         if !is_signed || !is_now || id.is_empty() || id.len() > EVENT_ID_BYTES_MAX {
             return Err(refused());
         }
-        match self.watches.hear(&hook, id) {
-            Event::New => {}
-            Event::Known => return Ok(Invalidated { invalidated: 0 }),
-            Event::TooMany => {
-                let mut problem = Problem::new(Code::RateLimited, "send fewer events");
-                problem.retry_after_s = Some(60);
-                return Err(problem);
-            }
-        }
-        let outcome = self.act_on(&hook, body).await;
-        if outcome.is_err() {
-            self.watches.forget(&hook.id, id);
-        }
-        outcome
+        let (executor, id, body) = (Arc::clone(self), id.to_owned(), body.to_vec());
+        let running = self.running.token();
+        let taking = tokio::spawn(async move {
+            let _running = running;
+            executor.take(&hook, &id, &body).await
+        });
+        taking.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "send the event again")))
     }
 
+    /// Takes an event that is well signed.
+    async fn take(&self, hook: &HookRecord, id: &str, body: &[u8]) -> Result<Invalidated, Problem> {
+        let come_again = |code, how, after_s| {
+            let mut problem = Problem::new(code, how);
+            problem.retry_after_s = Some(after_s);
+            problem
+        };
+        let turn = match self.watches.hear(hook, id) {
+            Event::New(turn) => turn,
+            Event::Taken => return Ok(Invalidated { invalidated: 0 }),
+            Event::UnderWay => {
+                let how = "the event came before, and is being acted on: send it again to hear what came of it";
+                return Err(come_again(Code::Conflict, how, 5));
+            }
+            Event::TooMany => return Err(come_again(Code::RateLimited, "send fewer events", 60)),
+        };
+        let invalidated = self.act_on(hook, body).await?;
+        turn.taken();
+        Ok(invalidated)
+    }
+
+    /// Has fetched anew what an event names: all that can be, whatever becomes of the others.
     async fn act_on(&self, hook: &HookRecord, body: &[u8]) -> Result<Invalidated, Problem> {
         let malformed = || Problem::new(Code::MalformedBody, "send a JSON object as docs/push.md has it");
         let event: Value = serde_json::from_slice(body).map_err(|_| malformed())?;
         let references = references(&event).ok_or_else(malformed)?;
-        let principal = hook.principal();
-        let mut invalidated = 0;
+        let (mut invalidated, mut failed) = (0, None);
         for record in self.store.credentials(&hook.tenant) {
             let is_named =
                 references.iter().any(|name| *name == record.id.as_str() || record.kind.is_fetched_from(name));
             if is_named && record.kind.is_recipe() && record.state == CredentialState::Active {
-                self.invalidate(&hook.tenant, &record.id, principal.clone()).await?;
-                invalidated += 1;
+                match self.invalidate(&hook.tenant, &record.id, hook.principal()).await {
+                    Ok(()) => invalidated += 1,
+                    Err(problem) => failed = failed.or(Some(problem)),
+                }
             }
         }
-        Ok(Invalidated { invalidated })
+        failed.map_or(Ok(Invalidated { invalidated }), Err)
     }
 
     /// Sees to it that nothing that was fetched with this credential so far is used any more: raises the epoch, waits
@@ -208,10 +228,13 @@ impl Executor {
         id: &CredentialId,
         principal: PrincipalLabel,
     ) -> Result<(), Problem> {
-        let record: Arc<CredentialRecord> = self.store.credential(tenant, id).ok_or_else(Problem::not_found)?;
-        let epoch = record.epoch + 1;
         let (store, of, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
-        crate::blocking(move || store.touch_credential(&of, &subject, epoch)).await?;
+        let raised = crate::blocking(move || store.touch_credential(&of, &subject)).await;
+        if raised.is_err() {
+            // Here at least it is not used on.
+            self.strongbox.age(tenant, id, Duration::ZERO);
+        }
+        let epoch = raised?.epoch;
         self.strongbox.barrier_rotate(tenant, id, epoch).await;
         self.give_back(self.strongbox.end_minted(tenant, id, epoch)).await;
         let act = act::within(tenant, principal, ActKind::CredentialInvalidated, id.as_str());

@@ -179,8 +179,7 @@ impl Executor {
     /// What was fetched is used no more.
     async fn end_fetched(&self, (tenant, id): &Key) {
         if let Err(problem) = self.invalidate(tenant, id, PrincipalLabel::host()).await {
-            tracing::warn!(%tenant, credential = %id, %problem, "what a source told could not be acted on: it is asked anew");
-            self.strongbox.age(tenant, id, Duration::ZERO);
+            tracing::warn!(%tenant, credential = %id, %problem, "what a source told could not be acted on");
         }
     }
 

@@ -24,6 +24,9 @@ pub(crate) const TOLERANCE: Duration = Duration::from_secs(300);
 /// Events of one hook that are remembered, so that none is taken twice while its time is still good.
 const REMEMBERED_MAX: usize = 4096;
 
+/// Events of one hook that are acted on at once. Whoever gives up waiting for one does not stop it.
+const UNDER_WAY_MAX: usize = 32;
+
 /// What was heard of every hook.
 #[derive(Default)]
 pub(crate) struct Watches {
@@ -36,46 +39,79 @@ pub(crate) struct Watches {
 struct Heard {
     /// First and last time, without a silence longer than was promised between them.
     lively: Option<(Instant, Instant)>,
-    /// Ids of events, and when they may be forgotten.
-    events: HashMap<String, Instant>,
+    /// By their ids.
+    events: HashMap<String, Known>,
+    under_way: usize,
+}
+
+/// An event that came.
+struct Known {
+    /// When it may be forgotten.
+    until: Instant,
+    is_under_way: bool,
 }
 
 /// How an event's id was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Event {
-    New,
-    /// It was taken before: once is enough.
-    Known,
-    /// More events than can be remembered came within ten minutes.
+pub(crate) enum Event<'watches> {
+    New(Turn<'watches>),
+    /// It was acted on before: once is enough.
+    Taken,
+    /// It is being acted on: nobody knows yet what comes of it.
+    UnderWay,
+    /// More events came than can be remembered for ten minutes, or acted on at once.
     TooMany,
+}
+
+/// An event that is being acted on. If this ends before it was taken, whatever the reason, it may come again.
+pub(crate) struct Turn<'watches> {
+    watches: &'watches Watches,
+    hook: &'watches HookRecord,
+    event: &'watches str,
+    is_taken: bool,
+}
+
+impl Turn<'_> {
+    /// It was acted on.
+    pub(crate) fn taken(mut self) {
+        self.is_taken = true;
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut heard = self.watches.heard.lock();
+        // The hook may be gone, and what was heard of it.
+        let Some(heard) = heard.get_mut(&self.hook.id) else { return };
+        heard.under_way = heard.under_way.saturating_sub(1);
+        match heard.events.get_mut(self.event) {
+            Some(event) if self.is_taken => event.is_under_way = false,
+            _ => drop(heard.events.remove(self.event)),
+        }
+    }
 }
 
 impl Watches {
     /// Something signed came of this hook.
-    pub(crate) fn hear(&self, hook: &HookRecord, event: &str) -> Event {
+    pub(crate) fn hear<'watches>(&'watches self, hook: &'watches HookRecord, event: &'watches str) -> Event<'watches> {
         let now = Instant::now();
         let mut heard = self.heard.lock();
         let heard = heard.entry(hook.id.clone()).or_default();
         // What is said again by whoever overheard it is no sign that the sender is there.
-        if heard.events.contains_key(event) {
-            return Event::Known;
+        match heard.events.get(event) {
+            Some(Known { is_under_way: true, .. }) => return Event::UnderWay,
+            Some(_) => return Event::Taken,
+            None => {}
         }
         if heard.events.len() >= REMEMBERED_MAX {
-            heard.events.retain(|_, until| now < *until);
-            if heard.events.len() >= REMEMBERED_MAX {
-                return Event::TooMany;
-            }
+            heard.events.retain(|_, event| event.is_under_way || now < event.until);
+        }
+        if heard.events.len() >= REMEMBERED_MAX || heard.under_way >= UNDER_WAY_MAX {
+            return Event::TooMany;
         }
         heard.lively = Some((heard.live_since(hook).unwrap_or(now), now));
-        heard.events.insert(event.to_owned(), now + 2 * TOLERANCE);
-        Event::New
-    }
-
-    /// An event could not be acted on: it may come again.
-    pub(crate) fn forget(&self, hook: &HookId, event: &str) {
-        if let Some(heard) = self.heard.lock().get_mut(hook) {
-            heard.events.remove(event);
-        }
+        heard.under_way += 1;
+        heard.events.insert(event.to_owned(), Known { until: now + 2 * TOLERANCE, is_under_way: true });
+        Event::New(Turn { watches: self, hook, event, is_taken: false })
     }
 
     /// A hook was removed, or its tenant with it: what was heard of it takes no more room.
@@ -152,17 +188,30 @@ fn both(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 mod tests {
     use super::*;
 
+    /// Hears an event and acts on it, if it is new: whether it was.
+    fn take(watches: &Watches, hook: &HookRecord, event: &str) -> bool {
+        match watches.hear(hook, event) {
+            Event::New(turn) => turn.taken(),
+            _ => return false,
+        }
+        true
+    }
+
     #[test]
     fn r03_an_event_is_taken_once_and_a_flood_is_bounded() {
         let (watches, hook) = (Watches::default(), promising(1));
-        assert_eq!(watches.hear(&hook, "a"), Event::New);
-        assert_eq!(watches.hear(&hook, "a"), Event::Known);
-        assert_eq!(watches.hear(&promising(1), "a"), Event::New, "another hook's is another event");
-        watches.forget(&hook.id, "a");
-        assert_eq!(watches.hear(&hook, "a"), Event::New);
-        let taken = (0..2 * REMEMBERED_MAX).filter(|n| watches.hear(&hook, &n.to_string()) == Event::New).count();
-        assert_eq!(taken, REMEMBERED_MAX - 1);
-        assert_eq!(watches.hear(&hook, "b"), Event::TooMany);
+        let first = watches.hear(&hook, "a");
+        assert!(matches!(first, Event::New(_)) && matches!(watches.hear(&hook, "a"), Event::UnderWay));
+        drop(first);
+        assert!(take(&watches, &hook, "a"), "what was not acted on may come again");
+        assert!(matches!(watches.hear(&hook, "a"), Event::Taken));
+        assert!(take(&watches, &promising(1), "a"), "another hook's is another event");
+        let names: Vec<_> = (0..2 * REMEMBERED_MAX).map(|n| n.to_string()).collect();
+        let acting: Vec<_> = names.iter().map(|name| watches.hear(&hook, name)).collect();
+        assert_eq!(acting.iter().filter(|event| matches!(event, Event::New(_))).count(), UNDER_WAY_MAX);
+        drop(acting);
+        assert_eq!(names.iter().filter(|name| take(&watches, &hook, name)).count(), REMEMBERED_MAX - 1);
+        assert!(matches!(watches.hear(&hook, "b"), Event::TooMany));
     }
 
     fn promising(heartbeat_s: u32) -> HookRecord {
@@ -180,12 +229,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a14_an_event_that_is_said_again_is_no_sign_of_life() {
         let (watches, hook) = (Watches::default(), promising(1));
-        watches.hear(&hook, "ping");
+        assert!(take(&watches, &hook, "ping"));
         assert_eq!(watches.is_live(&hook), Some(true));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(watches.hear(&hook, "ping"), Event::Known);
+        assert!(!take(&watches, &hook, "ping"));
         assert_eq!(watches.is_live(&hook), Some(false));
-        watches.hear(&hook, "another");
+        assert!(take(&watches, &hook, "another"));
         assert_eq!(watches.is_live(&hook), Some(true));
     }
 
@@ -193,16 +242,16 @@ mod tests {
     async fn a14_a_silence_is_seen_also_when_it_is_over() {
         // If it failed, what was asked for before a hook fell silent and came after it would be used on for its full time.
         let (watches, hook) = (Watches::default(), promising(5));
-        watches.hear(&hook, "1");
+        assert!(take(&watches, &hook, "1"));
         let since = watches.live_since(&hook);
         assert!(since.is_some());
         tokio::time::advance(Duration::from_secs(4)).await;
-        watches.hear(&hook, "2");
+        assert!(take(&watches, &hook, "2"));
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(watches.live_since(&hook), since, "without a pause");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(watches.live_since(&hook), None);
-        watches.hear(&hook, "3");
+        assert!(take(&watches, &hook, "3"));
         assert!(watches.live_since(&hook) > since);
         assert_eq!(both(since, None), None, "one that is silent is enough");
     }
@@ -210,8 +259,8 @@ mod tests {
     #[test]
     fn o5_what_was_heard_of_a_hook_goes_with_it() {
         let (watches, kept, removed) = (Watches::default(), promising(1), promising(1));
-        watches.hear(&kept, "a");
-        watches.hear(&removed, "a");
+        assert!(take(&watches, &kept, "a"));
+        assert!(take(&watches, &removed, "a"));
         watches.keep_only(&[Arc::new(kept)]);
         assert_eq!(watches.heard.lock().len(), 1);
     }

@@ -150,18 +150,16 @@ impl Store {
         })
     }
 
-    /// Raises the epoch of a credential whose source has something newer; its versions stay.
+    /// Raises the epoch of a credential whose source has something newer, whoever else raises it meanwhile; its versions
+    /// stay.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the epoch is not higher than the one that stands;
     /// [`StoreError::NotFound`].
-    pub fn touch_credential(
-        &self,
-        tenant: &TenantId,
-        id: &CredentialId,
-        epoch: u64,
-    ) -> Result<Arc<CredentialRecord>, StoreError> {
-        self.change_credential(tenant, id, |record, _| raise_epoch(record, epoch))
+    pub fn touch_credential(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, StoreError> {
+        self.change_credential(tenant, id, |record, _| {
+            record.epoch += 1;
+            Ok(())
+        })
     }
 
     /// Writes down that the current version is about to be replaced by what its source answers, before it is asked.
