@@ -266,6 +266,22 @@ async fn a14_a_hook_that_promised_to_be_heard_of_and_is_silent_is_seen() -> anyh
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a14_an_event_that_was_refused_is_no_sign_of_life() -> anyhow::Result<()> {
+    // If this failed, whoever sees one such event and repeats it could hold off the true sender unnoticed.
+    let stage = stage(3600).await?;
+    let of_another_service = json!({"detail-type": "Object Created", "source": "aws.s3", "detail": {}});
+    for _ in 0..2 {
+        assert_eq!(stage.send("msg_1", &of_another_service).await?.code(), "malformed_body");
+        assert!(stage.counts(0, 1).await?, "it was not understood");
+    }
+    // What was refused once is refused: the id is that event's.
+    assert_eq!(stage.send("msg_1", &json!({"type": "ping"})).await?.code(), "malformed_body");
+    assert_eq!(invalidated(&stage.send("msg_2", &json!({"type": "ping"})).await?), 0);
+    assert!(stage.counts(1, 0).await?);
+    Ok(())
+}
+
 /// How many events are on their way at the same time, and how many credentials are revoked meanwhile.
 const SENDERS: usize = 8;
 const REVOKED: usize = 40;

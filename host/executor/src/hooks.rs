@@ -182,6 +182,7 @@ impl Executor {
 
     /// Takes an event that is well signed.
     async fn take(&self, hook: &HookRecord, id: &str, body: &[u8]) -> Result<Invalidated, Problem> {
+        let malformed = || Problem::new(Code::MalformedBody, "send a JSON object as docs/push.md has it");
         let come_again = |code, how, after_s| {
             let mut problem = Problem::new(code, how);
             problem.retry_after_s = Some(after_s);
@@ -190,22 +191,25 @@ impl Executor {
         let turn = match self.watches.hear(hook, id) {
             Event::New(turn) => turn,
             Event::Taken => return Ok(Invalidated { invalidated: 0 }),
+            Event::Refused => return Err(malformed()),
             Event::UnderWay => {
                 let how = "the event came before, and is being acted on: send it again to hear what came of it";
                 return Err(come_again(Code::Conflict, how, 5));
             }
             Event::TooMany => return Err(come_again(Code::RateLimited, "send fewer events", 60)),
         };
-        let invalidated = self.act_on(hook, body).await?;
+        let event: Option<Value> = serde_json::from_slice(body).ok();
+        let Some(references) = event.as_ref().and_then(references) else {
+            turn.refused();
+            return Err(malformed());
+        };
+        let invalidated = self.act_on(hook, &references).await?;
         turn.taken();
         Ok(invalidated)
     }
 
     /// Has fetched anew what an event names: all that can be, whatever becomes of the others.
-    async fn act_on(&self, hook: &HookRecord, body: &[u8]) -> Result<Invalidated, Problem> {
-        let malformed = || Problem::new(Code::MalformedBody, "send a JSON object as docs/push.md has it");
-        let event: Value = serde_json::from_slice(body).map_err(|_| malformed())?;
-        let references = references(&event).ok_or_else(malformed)?;
+    async fn act_on(&self, hook: &HookRecord, references: &[&str]) -> Result<Invalidated, Problem> {
         let (mut invalidated, mut failed) = (0, None);
         for record in self.store.credentials(&hook.tenant) {
             let is_named =

@@ -48,7 +48,15 @@ struct Heard {
 struct Known {
     /// When it may be forgotten.
     until: Instant,
-    is_under_way: bool,
+    fate: Fate,
+}
+
+/// What came of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    UnderWay,
+    Taken,
+    Refused,
 }
 
 /// How an event's id was found.
@@ -56,24 +64,32 @@ pub(crate) enum Event<'watches> {
     New(Turn<'watches>),
     /// It was acted on before: once is enough.
     Taken,
+    /// It was not understood before: nor is it now.
+    Refused,
     /// It is being acted on: nobody knows yet what comes of it.
     UnderWay,
     /// More events came than can be remembered for ten minutes, or acted on at once.
     TooMany,
 }
 
-/// An event that is being acted on. If this ends before it was taken, whatever the reason, it may come again.
+/// An event that is being acted on. If this ends before it was taken or refused, whatever the reason, it may come again.
 pub(crate) struct Turn<'watches> {
     watches: &'watches Watches,
     hook: &'watches HookRecord,
     event: &'watches str,
-    is_taken: bool,
+    came: Instant,
+    fate: Fate,
 }
 
 impl Turn<'_> {
-    /// It was acted on.
+    /// It was acted on: a sign of life, as of when it came.
     pub(crate) fn taken(mut self) {
-        self.is_taken = true;
+        self.fate = Fate::Taken;
+    }
+
+    /// It is not understood, which is no sign of life: whoever watches our sources would know what to say.
+    pub(crate) fn refused(mut self) {
+        self.fate = Fate::Refused;
     }
 }
 
@@ -83,9 +99,15 @@ impl Drop for Turn<'_> {
         // The hook may be gone, and what was heard of it.
         let Some(heard) = heard.get_mut(&self.hook.id) else { return };
         heard.under_way = heard.under_way.saturating_sub(1);
-        match heard.events.get_mut(self.event) {
-            Some(event) if self.is_taken => event.is_under_way = false,
-            _ => drop(heard.events.remove(self.event)),
+        match self.fate {
+            Fate::UnderWay => drop(heard.events.remove(self.event)),
+            fate => {
+                heard.events.entry(self.event.to_owned()).and_modify(|event| event.fate = fate);
+            }
+        }
+        if self.fate == Fate::Taken {
+            let last = heard.lively.map_or(self.came, |(_, last)| last.max(self.came));
+            heard.lively = Some((heard.live_since(self.hook).unwrap_or(last), last));
         }
     }
 }
@@ -97,21 +119,21 @@ impl Watches {
         let mut heard = self.heard.lock();
         let heard = heard.entry(hook.id.clone()).or_default();
         // What is said again by whoever overheard it is no sign that the sender is there.
-        match heard.events.get(event) {
-            Some(Known { is_under_way: true, .. }) => return Event::UnderWay,
-            Some(_) => return Event::Taken,
+        match heard.events.get(event).map(|known| known.fate) {
+            Some(Fate::UnderWay) => return Event::UnderWay,
+            Some(Fate::Taken) => return Event::Taken,
+            Some(Fate::Refused) => return Event::Refused,
             None => {}
         }
         if heard.events.len() >= REMEMBERED_MAX {
-            heard.events.retain(|_, event| event.is_under_way || now < event.until);
+            heard.events.retain(|_, event| event.fate == Fate::UnderWay || now < event.until);
         }
         if heard.events.len() >= REMEMBERED_MAX || heard.under_way >= UNDER_WAY_MAX {
             return Event::TooMany;
         }
-        heard.lively = Some((heard.live_since(hook).unwrap_or(now), now));
         heard.under_way += 1;
-        heard.events.insert(event.to_owned(), Known { until: now + 2 * TOLERANCE, is_under_way: true });
-        Event::New(Turn { watches: self, hook, event, is_taken: false })
+        heard.events.insert(event.to_owned(), Known { until: now + 2 * TOLERANCE, fate: Fate::UnderWay });
+        Event::New(Turn { watches: self, hook, event, came: now, fate: Fate::UnderWay })
     }
 
     /// A hook was removed, or its tenant with it: what was heard of it takes no more room.
@@ -235,6 +257,30 @@ mod tests {
         assert!(!take(&watches, &hook, "ping"));
         assert_eq!(watches.is_live(&hook), Some(false));
         assert!(take(&watches, &hook, "another"));
+        assert_eq!(watches.is_live(&hook), Some(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a14_an_event_that_was_not_acted_on_is_no_sign_of_life() {
+        // If it failed, whoever repeats one that fails each time could hold off the true sender unnoticed.
+        let (watches, hook) = (Watches::default(), promising(5));
+        let turn = watches.hear(&hook, "refused");
+        assert!(matches!(turn, Event::New(_)));
+        if let Event::New(turn) = turn {
+            turn.refused();
+        }
+        for _ in 0..2 {
+            assert!(matches!(watches.hear(&hook, "refused"), Event::Refused));
+            drop(watches.hear(&hook, "failed"));
+            assert_eq!(watches.is_live(&hook), Some(false));
+        }
+        let slow = watches.hear(&hook, "slow");
+        tokio::time::advance(Duration::from_secs(6)).await;
+        if let Event::New(turn) = slow {
+            turn.taken();
+        }
+        assert_eq!(watches.is_live(&hook), Some(false), "it tells of when it came, not of when it was acted on");
+        assert!(take(&watches, &hook, "quick"));
         assert_eq!(watches.is_live(&hook), Some(true));
     }
 
