@@ -210,7 +210,8 @@ impl Executor {
     }
 
     /// Carries on what was cut off, before any call is taken: incidents behind the last step that went well, in the
-    /// order in which they were opened. And notices that were on their way.
+    /// order in which they were opened. One that takes longer than `TAKE_UP_MAX` goes on while calls are taken: what it
+    /// is about is refused by its record alone. And notices that were on their way.
     pub(crate) async fn take_up_incidents(self: &Arc<Self>) {
         for incident in self.store.incidents().into_iter().rev() {
             if incident.is_open() && incident.contained.is_none() {

@@ -299,14 +299,14 @@ pub struct GrantDifferences {
 pub struct NewToken {
     /// What people call it.
     pub label: String,
-    /// What it is good for: `call`, `credentials`, `grants`, `tokens`, `audit`.
+    /// What it is good for: `call`, `credentials`, `grants`, `tokens`, `audit`, `runs`.
     #[schema(value_type = Vec<String>)]
     pub scopes: Scopes,
     /// The packages it may call; none means every one.
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     pub packages: Option<Vec<PackageName>>,
-    /// Seconds that it lives, at most a year; 30 days where that is not said.
+    /// Seconds that it lives, at most 366 days; 30 days where that is not said.
     #[serde(default = "thirty_days_s")]
     pub life_s: u64,
     /// Who answers for it, 1 to 200 bytes; whoever issues it, where nobody is named.

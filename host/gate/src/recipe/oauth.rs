@@ -1,5 +1,6 @@
 //! OAuth recipes: a client of an authorization server, how it proves who it is, and what it asks for. Every
-//! endpoint is pinned here, by whoever stores the credential; none is taken from an answer (threats P11).
+//! endpoint is pinned here: written by whoever stores the credential, or found once when it is stored, checked and frozen
+//! (see `discovery`). None is taken from an answer later (threats P11).
 
 use keybearer_contract::Scheme;
 use keybearer_contract::SigningAlgorithm;
@@ -27,7 +28,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OauthClient {
-    /// The token endpoint, pinned: never taken from a discovery document (threats P11).
+    /// The token endpoint, pinned: written by who stores it, or found once and frozen (threats P11).
     pub token_url: Target,
     /// `client_id`. Empty for a client that is still to be registered: nothing is stored for use without one.
     #[serde(default)]
