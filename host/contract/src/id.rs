@@ -4,11 +4,13 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::Serializer;
 
 /// The text is not `prefix_` followed by 26 characters of `[a-z2-7]`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,19 +25,20 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// 128 bits in base32.
 const BODY_CHARS: usize = 26;
 
-/// The longest prefix, with its underscore.
-const PREFIX_CHARS_MAX: usize = 8;
-
-fn random_text(prefix: &str) -> Arc<str> {
+/// The body of a new id.
+fn random_body() -> [u8; BODY_CHARS] {
     let number = u128::from_be_bytes(random_bytes());
-    let mut text = [0_u8; PREFIX_CHARS_MAX + BODY_CHARS];
-    let length = prefix.len() + BODY_CHARS;
-    text[..prefix.len()].copy_from_slice(prefix.as_bytes());
-    for (index, place) in text[prefix.len()..length].iter_mut().rev().enumerate() {
+    let mut body = [0_u8; BODY_CHARS];
+    for (index, place) in body.iter_mut().rev().enumerate() {
         let five_bits = (number >> (index * 5)) & 31;
         *place = ALPHABET[usize::try_from(five_bits).expect("five bits fit")];
     }
-    std::str::from_utf8(&text[..length]).expect("prefixes and the alphabet are ASCII").into()
+    body
+}
+
+/// Whether text can be the body of an id.
+fn is_body(text: &[u8]) -> bool {
+    text.len() == BODY_CHARS && text.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
 /// Random bytes that a thread has in store, so that not every id is a system call. What was given out is not in
@@ -70,21 +73,32 @@ fn random_bytes() -> [u8; 16] {
 macro_rules! opaque_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
+        // The text lies in the id itself: ids are cloned, compared and hashed many times a call, on all threads.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name([u8; concat!($prefix, "_").len() + BODY_CHARS]);
 
         impl $name {
+            const PREFIX: &str = concat!($prefix, "_");
+
             /// A new id that no one has had before.
             #[must_use]
             pub fn random() -> Self {
-                Self(random_text(concat!($prefix, "_")))
+                Self::of(&random_body())
             }
 
             /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
-                &self.0
+                std::str::from_utf8(&self.0).expect("prefixes and the alphabet are ASCII")
+            }
+
+            fn of(body: &[u8]) -> Self {
+                let mut text = [0; _];
+                let (prefix, rest) = text.split_at_mut(Self::PREFIX.len());
+                prefix.copy_from_slice(Self::PREFIX.as_bytes());
+                rest.copy_from_slice(body);
+                Self(text)
             }
         }
 
@@ -92,13 +106,22 @@ macro_rules! opaque_id {
             type Err = IdMalformed;
 
             fn from_str(text: &str) -> Result<Self, IdMalformed> {
-                let malformed = IdMalformed { prefix: $prefix };
-                let body = text.strip_prefix(concat!($prefix, "_")).ok_or(malformed.clone())?;
-                if body.len() == BODY_CHARS && body.bytes().all(|byte| ALPHABET.contains(&byte)) {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(malformed)
-                }
+                let body = text.strip_prefix(Self::PREFIX).map(str::as_bytes).filter(|body| is_body(body));
+                body.map(Self::of).ok_or(IdMalformed { prefix: $prefix })
+            }
+        }
+
+        impl Hash for $name {
+            /// The last characters: forty of an id's bits, all of them random.
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                let last = self.0.last_chunk().expect("an id is longer");
+                state.write_u64(u64::from_ne_bytes(*last));
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
             }
         }
 
@@ -112,19 +135,19 @@ macro_rules! opaque_id {
 
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
+                id.as_str().to_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
+                formatter.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
+                formatter.write_str(self.as_str())
             }
         }
     };

@@ -141,7 +141,7 @@ pub struct Problem {
     pub limit: Option<(Box<str>, u64)>,
     /// The call, where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub call: Option<crate::CallId>,
+    pub call: Option<Box<crate::CallId>>,
     /// Seconds after which to try again (RFC 9110 §10.2.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,

@@ -227,7 +227,7 @@ fn answer(
             replayed: false,
         }),
         Err(mut problem) => {
-            problem.call = Some(facts.call);
+            problem.call = Some(Box::new(facts.call));
             problem.logs = logs.into_iter().map(|line| Logged { level: line.level, message: line.message }).collect();
             Err(problem)
         }

@@ -159,7 +159,7 @@ mod tests {
     fn a_problem_carries_pointer_limit_and_call() {
         let call = keybearer_contract::CallId::random();
         let mut problem = Problem::new(Code::InvalidArguments, "mend it").at_pointer("/amount").at_limit("requests", 3);
-        problem.call = Some(call.clone());
+        problem.call = Some(Box::new(call.clone()));
         let value = serde_json::to_value(ProblemBody::of(&problem)).expect("plain data");
         assert_eq!(value["pointer"], "/amount");
         assert_eq!(value["limit"]["value"], 3);
