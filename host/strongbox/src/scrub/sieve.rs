@@ -33,8 +33,8 @@ impl Sieve {
                 // Then everything is held back: slow, and still right.
                 sieve.bits.fill(u64::MAX);
             }
-            for piece in needle.windows(PIECE_BYTES).take(STRIDE) {
-                let (word, bit) = place(piece);
+            for piece in needle.array_windows::<PIECE_BYTES>().take(STRIDE) {
+                let (word, bit) = place(*piece);
                 sieve.bits[word] |= 1 << bit;
             }
         }
@@ -44,15 +44,16 @@ impl Sieve {
     /// Shows every part of the text in which a needle can lie as a whole: in order, apart from one another.
     pub(super) fn each_part(&self, text: &[u8], look: &mut dyn FnMut(Range<usize>)) {
         let mut part: Option<Range<usize>> = None;
-        for (index, piece) in text.chunks(STRIDE).enumerate() {
-            // At the end of the text, the piece may be cut off; no needle that is there begins so late.
-            let Some(piece) = piece.get(..PIECE_BYTES) else { continue };
-            let (word, bit) = place(piece);
+        let mut at = 0;
+        // At the end of the text, a piece may be cut off; no needle that is there begins so late.
+        while let Some(piece) = text.get(at..).and_then(<[u8]>::first_chunk) {
+            let (word, bit) = place(*piece);
+            let here = at;
+            at += STRIDE;
             if self.bits[word] & (1 << bit) == 0 {
                 continue;
             }
-            let at = index * STRIDE;
-            let next = at.saturating_sub(STRIDE - 1)..text.len().min(at + self.needle_bytes_max);
+            let next = here.saturating_sub(STRIDE - 1)..text.len().min(here + self.needle_bytes_max);
             match &mut part {
                 Some(part) if next.start <= part.end => part.end = next.end,
                 _ => {
@@ -67,8 +68,8 @@ impl Sieve {
 }
 
 /// Where a piece is noted, the same for either case of its letters.
-fn place(piece: &[u8]) -> (usize, u32) {
-    let piece = u32::from_le_bytes(piece.try_into().expect("a piece has four bytes")) | 0x2020_2020;
+fn place(piece: [u8; PIECE_BYTES]) -> (usize, u32) {
+    let piece = u32::from_le_bytes(piece) | 0x2020_2020;
     // Fibonacci hashing: the upper bits are the mixed ones.
     let hash = piece.wrapping_mul(0x9e37_79b1) >> 16;
     ((hash >> 6) as usize, hash & 63)

@@ -41,7 +41,7 @@ pub(super) fn each_view(text: &[u8], with_single_escapes: bool, look: &mut dyn F
     let whole = View::of(text);
     each_view_of(&whole, with_single_escapes, look);
     // UTF-16 and UTF-32 of ASCII, in either byte order, are the ASCII with zeros between.
-    if holds(text, [0]) {
+    if memchr::memchr(0, text).is_some() {
         each_view_of(&whole.without(Stripped::Zeros), with_single_escapes, look);
     }
 }
@@ -67,17 +67,9 @@ fn each_round(base: &View<'_>, choices: &[Escapes], rounds: usize, look: &mut dy
 fn look_at(view: &View<'_>, look: &mut dyn FnMut(&View<'_>)) {
     look(view);
     // Base64 is wrapped into lines by mail and PEM (RFC 2045 §6.8, RFC 7468).
-    if holds(&view.bytes, [b'\r', b'\n']) {
+    if memchr::memchr2(b'\r', b'\n', &view.bytes).is_some() {
         look(&view.without(Stripped::WhiteSpace));
     }
-}
-
-/// Whether any of these bytes is in the text. Without an early exit, so that it is done many bytes at a
-/// time: mostly none is, and the whole text is looked through.
-fn holds<const COUNT: usize>(text: &[u8], bytes: [u8; COUNT]) -> bool {
-    text.chunks(1024).any(|piece| {
-        piece.iter().fold(false, |found, byte| bytes.iter().fold(found, |found, wanted| found | (byte == wanted)))
-    })
 }
 
 /// A text as it reads after some decoding.
