@@ -6,7 +6,6 @@
 //! The one argument that all rests on: taking a guard and raising the least epoch happen under the
 //! same lock. A guard is either taken before, and then it is waited for, or after, and then refused.
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
@@ -20,7 +19,7 @@ use tokio::sync::watch;
 use super::sync::Mutex;
 
 /// Locks, so that tenants rarely wait for one another; each is held for some tens of nanoseconds.
-const SHARDS: usize = 16;
+pub(crate) const SHARDS: usize = 16;
 
 /// Whose guards. A struct and not a concatenation: no spelling of one key is another's (threats T04).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -36,18 +35,50 @@ pub(crate) struct Guards {
 }
 
 /// What is known of one credential. Without guards, and if it was never rotated or revoked while this
-/// process runs, it is not kept.
+/// process runs, it need not be kept.
 struct Entry {
     /// No guard of an epoch below this can be taken.
     epoch_min: u64,
-    /// How many guards are alive, by epoch.
-    alive: BTreeMap<u64, u64>,
-    /// How many requests are on their way or wait for their answer, by epoch.
-    flights: BTreeMap<u64, u64>,
+    /// The guards that are alive.
+    alive: Counts,
+    /// The requests that are on their way or wait for their answer.
+    flights: Counts,
     /// Guards of an epoch below this are to let go.
     cancel_below: watch::Sender<u64>,
     /// Told when the last guard of an epoch is gone.
     released: Arc<Notify>,
+}
+
+/// How many there are of each epoch: nearly always of one. Without those of which there are none.
+#[derive(Default)]
+struct Counts(Vec<(u64, u64)>);
+
+impl Counts {
+    fn add(&mut self, epoch: u64) {
+        match self.0.iter_mut().find(|(other, _)| *other == epoch) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((epoch, 1)),
+        }
+    }
+
+    /// Takes one away; whether it was the last of its epoch.
+    fn take(&mut self, epoch: u64) -> bool {
+        let Some(index) = self.0.iter().position(|(other, _)| *other == epoch) else { return false };
+        self.0[index].1 -= 1;
+        let is_last = self.0[index].1 == 0;
+        if is_last {
+            self.0.swap_remove(index);
+        }
+        is_last
+    }
+
+    fn below(&self, epoch: u64) -> u64 {
+        self.0.iter().filter(|(other, _)| *other < epoch).map(|(_, count)| count).sum()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// The guard was not given: the epoch is over.
@@ -87,7 +118,7 @@ impl Guards {
         if epoch < entry.epoch_min {
             return Err(EpochOver);
         }
-        *entry.alive.entry(epoch).or_default() += 1;
+        entry.alive.add(epoch);
         let cancel_below = entry.cancel_below.subscribe();
         drop(shard);
         Ok(UseGuard { guards: Arc::clone(self), key, epoch, cancel_below, _rider: None })
@@ -97,7 +128,7 @@ impl Guards {
     pub(crate) fn fly(self: &Arc<Self>, key: GuardKey, epoch: u64) -> Flight {
         let mut shard = self.shard(&key).lock();
         let entry = shard.entry(key.clone()).or_insert_with(Entry::new);
-        *entry.flights.entry(epoch).or_default() += 1;
+        entry.flights.add(epoch);
         let cancel_below = entry.cancel_below.subscribe();
         drop(shard);
         Flight { guards: Arc::clone(self), key, epoch, cancel_below }
@@ -116,7 +147,7 @@ impl Guards {
             // Registered before the look, so that a release between look and wait is not missed.
             let mut told = std::pin::pin!(released.notified());
             told.as_mut().enable();
-            let left = self.shard(key).lock().get(key).map_or(0, |entry| entry.older_than(epoch));
+            let left = self.shard(key).lock().get(key).map_or(0, |entry| entry.alive.below(epoch));
             if left == 0 {
                 return if cancel { older } else { 0 };
             }
@@ -136,37 +167,23 @@ impl Guards {
             });
         }
         // A request has a guard, a flight, or both.
-        let flights = entry.flights.range(..epoch).map(|(_, count)| count).sum();
-        (entry.older_than(epoch).max(flights), Arc::clone(&entry.released))
+        (entry.alive.below(epoch).max(entry.flights.below(epoch)), Arc::clone(&entry.released))
     }
 
     fn release(&self, key: &GuardKey, epoch: u64) {
         let mut shard = self.shard(key).lock();
         let Some(entry) = shard.get_mut(key) else { return };
-        if let Some(count) = entry.alive.get_mut(&epoch) {
-            *count -= 1;
-            if *count == 0 {
-                entry.alive.remove(&epoch);
-                entry.released.notify_waiters();
-            }
+        if entry.alive.take(epoch) {
+            entry.released.notify_waiters();
         }
-        if entry.is_idle() {
-            shard.remove(key);
-        }
+        tidy(&mut shard, key);
     }
 
     fn land(&self, key: &GuardKey, epoch: u64) {
         let mut shard = self.shard(key).lock();
         let Some(entry) = shard.get_mut(key) else { return };
-        if let Some(count) = entry.flights.get_mut(&epoch) {
-            *count -= 1;
-            if *count == 0 {
-                entry.flights.remove(&epoch);
-            }
-        }
-        if entry.is_idle() {
-            shard.remove(key);
-        }
+        entry.flights.take(epoch);
+        tidy(&mut shard, key);
     }
 
     fn shard(&self, key: &GuardKey) -> &Mutex<HashMap<GuardKey, Entry>> {
@@ -180,12 +197,22 @@ impl Guards {
     }
 }
 
+/// Idle entries of a shard that are kept: the next call of a credential that is in use finds its own.
+pub(crate) const KEPT: usize = 256;
+
+/// Drops an entry that is idle, where there are many.
+fn tidy(shard: &mut HashMap<GuardKey, Entry>, key: &GuardKey) {
+    if shard.len() > KEPT && shard.get(key).is_some_and(Entry::is_idle) {
+        shard.remove(key);
+    }
+}
+
 impl Entry {
     fn new() -> Self {
         Self {
             epoch_min: 0,
-            alive: BTreeMap::new(),
-            flights: BTreeMap::new(),
+            alive: Counts::default(),
+            flights: Counts::default(),
             cancel_below: watch::Sender::new(0),
             released: Arc::new(Notify::new()),
         }
@@ -193,10 +220,6 @@ impl Entry {
 
     fn is_idle(&self) -> bool {
         self.alive.is_empty() && self.flights.is_empty() && self.epoch_min == 0
-    }
-
-    fn older_than(&self, epoch: u64) -> u64 {
-        self.alive.range(..epoch).map(|(_, count)| count).sum()
     }
 }
 
