@@ -305,7 +305,8 @@ impl Egress {
         let unused = if kept.is_some() { SendReason::StaleConnection } else { SendReason::Unreachable };
         let mut connection = match kept {
             Some(connection) => connection,
-            None => self.fresh(guard.as_ref(), to, limits.deadline).await.map_err(SendReason::not_sent)?,
+            // Boxed: with a kept connection, nothing of dialling and TLS is needed.
+            None => Box::pin(self.fresh(guard.as_ref(), to, limits.deadline)).await.map_err(SendReason::not_sent)?,
         };
         if let Some(observed) = observed {
             connection.driver.watch.observe_next(observed);

@@ -72,7 +72,7 @@ impl Executor {
         match self.once(permit.facts(), &request).await? {
             Once::Replay(answer) => Ok(answer),
             Once::Run(None) => self.run(permit, &resolved, request, within, &tenant.limits).await,
-            Once::Run(Some(key)) => self.run_once(key, permit, resolved, request, within, tenant).await,
+            Once::Run(Some(key)) => Box::pin(self.run_once(key, permit, resolved, request, within, tenant)).await,
         }
     }
 
@@ -177,7 +177,7 @@ impl Executor {
     /// A granted credential without a usable version is found out before the tool runs, so that no
     /// half-done work is left behind.
     fn check_credentials(&self, resolved: &Resolved, request: &CallRequest) -> Result<(), Problem> {
-        for grant in &resolved.grants {
+        for grant in resolved.grants.iter() {
             if grant.actions.as_ref().is_none_or(|actions| actions.contains(&request.tool.tool)) {
                 self.check_credential(grant)?;
             }

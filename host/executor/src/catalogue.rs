@@ -42,7 +42,7 @@ pub(crate) struct Package {
 /// What a call runs: the package, and the grants of its tenant that hold for it.
 pub(crate) struct Resolved {
     pub(crate) package: Arc<Package>,
-    pub(crate) grants: Vec<Grant>,
+    pub(crate) grants: Arc<[Grant]>,
 }
 
 impl Catalogue {
@@ -106,7 +106,7 @@ impl Catalogue {
                 "this version asks for more than was approved: look at the differences of its grants and approve them";
             return Err(Problem::new(Code::GrantMissing, hint));
         };
-        Ok(Resolved { package: self.ready(record)?, grants: grants.to_vec() })
+        Ok(Resolved { package: self.ready(record)?, grants })
     }
 
     /// The tenant's grants of a package; within a run those that were sealed.
@@ -140,7 +140,11 @@ impl Catalogue {
     /// # Errors
     /// [`Code::StoreUnavailable`] or [`Code::Internal`]: a published component has compiled before.
     pub(crate) async fn tool(&self, package: &Package) -> Result<Arc<Tool>, Problem> {
-        let tool = package.tool.get_or_try_init(|| async {
+        if let Some(tool) = package.tool.get() {
+            return Ok(Arc::clone(tool));
+        }
+        // Boxed: every call would carry it about, and one in thousands needs it.
+        let tool = Box::pin(package.tool.get_or_try_init(|| async {
             let (store, digest) = (Arc::clone(&self.store), package.record.digest);
             let component = tokio::task::spawn_blocking(move || store.component(&digest))
                 .await
@@ -151,7 +155,7 @@ impl Catalogue {
                 tracing::error!(package = %digest, reason = %refused, "a published component does not load");
                 Problem::new(Code::Internal, "tell the operator that this package does not load")
             })
-        });
+        }));
         tool.await.map(Arc::clone)
     }
 

@@ -179,7 +179,7 @@ impl Shared {
                 Err(Stopped::StaleConnection) => return Err(upstream(UpstreamReason::Unreachable, Delivery::NotSent)),
                 // Rotated between selection and use: nothing was sent, and the new version is there to be selected.
                 Err(Stopped::Refused(Refusal::Stale)) if selection_tries < SELECTION_TRIES_MAX => selection_tries += 1,
-                Err(Stopped::Refused(refusal)) => return Err(self.refuse(refusal, &request).await),
+                Err(Stopped::Refused(refusal)) => return Err(Box::pin(self.refuse(refusal, &request)).await),
             }
         }
     }
@@ -207,7 +207,8 @@ impl Shared {
         let vetted = self.executor.egress.vet(cleared.destination(), self.deadline).await?;
         if let Some(selected) = selected.as_ref().filter(|selected| !self.is_ready(selected)) {
             let times = Times { deadline: self.deadline, until: self.within.until(self.deadline) };
-            self.executor.mint(&self.facts, selected, times).await?;
+            // Boxed, as is all that hardly ever happens: a dispatch is as large as the largest that it waits for.
+            Box::pin(self.executor.mint(&self.facts, selected, times)).await?;
         }
         let details = IntentDetails {
             version: selected.as_ref().map(Selected::version),
@@ -283,7 +284,7 @@ impl Shared {
             return Err(HOST_NOT_SENT.into());
         }
         if let Some(grant) = cleared.attach().and_then(|attach| attach.grant.as_ref())
-            && !self.grants_now().iter().any(|now| now.id == *grant)
+            && !self.holds_now(grant)
         {
             return Err(Refusal::Stale.into());
         }
@@ -331,12 +332,22 @@ impl Shared {
     }
 
     /// What was sealed ∩ what holds now, and covers this very version.
-    pub(crate) fn grants_now(&self) -> Vec<Grant> {
+    pub(crate) fn grants_now(&self) -> Arc<[Grant]> {
         let now = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
-        now.iter()
-            .filter(|grant| self.sealed.contains(&grant.id) && catalogue::covers(grant, &self.package.record))
-            .cloned()
-            .collect()
+        if now.iter().all(|grant| self.is_good(grant)) {
+            return now;
+        }
+        now.iter().filter(|grant| self.is_good(grant)).cloned().collect()
+    }
+
+    /// Whether a grant is among them.
+    pub(crate) fn holds_now(&self, id: &GrantId) -> bool {
+        let now = self.executor.store.grants_of_package(&self.facts.tenant, &self.facts.tool.package);
+        now.iter().any(|grant| grant.id == *id && self.is_good(grant))
+    }
+
+    fn is_good(&self, grant: &Grant) -> bool {
+        self.sealed.contains(&grant.id) && catalogue::covers(grant, &self.package.record)
     }
 
     /// The version to use; nothing is opened.
@@ -362,7 +373,8 @@ impl Shared {
         let CredentialKind::AwsRole(recipe) = selected.kind() else { return Ok(selected) };
         let declared =
             self.package.record.manifest.slot(slot).ok_or_else(|| Refusal::NoGrant { slot: slot.clone() })?;
-        let grant = self.grants_now().into_iter().find(|now| Some(&now.id) == grant).ok_or(Refusal::Stale)?;
+        let now = self.grants_now();
+        let grant = now.iter().find(|now| Some(&now.id) == grant).ok_or(Refusal::Stale)?;
         let of = SessionOf {
             slot: declared,
             base_url: grant.base_url.as_ref(),

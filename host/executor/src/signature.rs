@@ -117,7 +117,7 @@ impl Shared {
         if self.held.is_stopped() {
             return Err(SigningFault::Host.into());
         }
-        if !cleared.attach().grant.as_ref().is_some_and(|grant| self.grants_now().iter().any(|now| now.id == *grant)) {
+        if !cleared.attach().grant.as_ref().is_some_and(|grant| self.holds_now(grant)) {
             return Err(Refusal::Stale.into());
         }
         let slot = cleared.attach().slot.clone().ok_or(SigningFault::Host)?;

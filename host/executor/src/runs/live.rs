@@ -207,10 +207,16 @@ impl Within {
     /// # Errors
     /// [`Code::Cancelled`]; [`Code::Revoked`].
     pub(crate) async fn unless_over<T>(&self, wait: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+        let is_over = || Err(run_is_over(self.is_revoked()));
+        // Looked at first, and waited for last: what does not wait does not enter the list of those who do, which
+        // all calls share.
+        if self.over.is_cancelled() {
+            return is_over();
+        }
         tokio::select! {
             biased;
-            () = self.over() => Err(run_is_over(self.is_revoked())),
             done = wait => done,
+            () = self.over() => is_over(),
         }
     }
 }
