@@ -22,6 +22,7 @@ mod guards_model;
 #[cfg(test)]
 mod guards_tests;
 mod identity;
+mod keys;
 mod lease;
 mod made;
 mod master;

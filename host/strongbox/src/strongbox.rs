@@ -28,6 +28,8 @@ use crate::accept;
 use crate::carry;
 use crate::guards::GuardKey;
 use crate::guards::Guards;
+use crate::keys::TenantKeys;
+use crate::keys::Use;
 use crate::master::random_key;
 use crate::minted::MintedTokens;
 use crate::scrub::ScrubSets;
@@ -44,6 +46,7 @@ pub struct Strongbox {
     pub(crate) minted: MintedTokens,
     pub(crate) svids: Svids,
     pub(crate) scrub_sets: ScrubSets,
+    pub(crate) keys: TenantKeys,
 }
 
 /// A tenant's values and everything else of its have keys of their own.
@@ -61,6 +64,7 @@ impl Strongbox {
             minted: MintedTokens::default(),
             svids: Svids::default(),
             scrub_sets: ScrubSets::default(),
+            keys: TenantKeys::default(),
         }
     }
 
@@ -284,21 +288,31 @@ impl Strongbox {
         self.tenant_key(&record.tenant, VALUES)?.open(&aad, &stored.sealed)
     }
 
-    fn tenant_key(&self, tenant: &TenantId, use_: &str) -> Result<SealingKey, SealBroken> {
-        let aad = seal::data_key_aad(tenant);
+    fn tenant_key(&self, tenant: &TenantId, use_: Use) -> Result<Arc<SealingKey>, SealBroken> {
         let mut wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        if let Some(key) = self.keys.kept(tenant, use_, &wrapped) {
+            return Ok(key);
+        }
+        let aad = seal::data_key_aad(tenant);
         loop {
-            match self.master().unwrap(&aad, &wrapped) {
-                Ok(data_key) => return Ok(seal::subkey(&data_key, use_)),
-                Err(broken) => {
-                    // A rotation of the master key that ended between the two looks has wrapped it anew.
-                    let now = self.directory.data_key(tenant).ok_or(SealBroken)?;
-                    if now == wrapped {
-                        return Err(broken);
+            let broken = match self.master().unwrap(&aad, &wrapped) {
+                Ok(data_key) => {
+                    let key = Arc::new(seal::subkey(&data_key, use_));
+                    self.keys.keep(tenant, use_, wrapped, &key);
+                    // A tenant that left meanwhile leaves no key behind.
+                    if self.directory.data_key(tenant).is_none() {
+                        self.keys.forget(tenant);
                     }
-                    wrapped = now;
+                    return Ok(key);
                 }
+                Err(broken) => broken,
+            };
+            // A rotation of the master key that ended between the two looks has wrapped it anew.
+            let now = self.directory.data_key(tenant).ok_or(SealBroken)?;
+            if now == wrapped {
+                return Err(broken);
             }
+            wrapped = now;
         }
     }
 

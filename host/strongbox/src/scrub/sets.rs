@@ -280,10 +280,10 @@ impl Strongbox {
         set
     }
 
-    /// Forgets what is looked for in what comes back to a tenant, and wipes it; how many sets there were. Calls that
-    /// still run keep theirs until they end.
+    /// Forgets what is looked for in what comes back to a tenant, and its opened keys, and wipes them; how many of
+    /// both there were. Calls that still run keep theirs until they end.
     pub fn flush_tenant(&self, tenant: &TenantId) -> u64 {
-        self.scrub_sets.forget(tenant)
+        self.scrub_sets.forget(tenant) + self.keys.forget(tenant)
     }
 
     fn stamp(&self, record: &CredentialRecord) -> Stamp {
