@@ -329,7 +329,7 @@ impl CallEntry {
             record::cut(limit, LIMIT_CHARS_MAX);
         }
         self.open = false;
-        let text = encode::extend(self.text.to_vec(), &outcome);
+        let text = encode::extend_shared(&self.text, &outcome);
         let seq = self.ledger.append("call_closed", &text, Effect::EndCall(&self.call))?;
         self.ledger.durable(seq).await?;
         Ok(Receipt { call: self.call.clone(), seq })
@@ -373,7 +373,7 @@ impl DispatchEntry {
 
     fn finish(mut self, outcome: &DispatchOutcome) -> Result<(), LedgerUnavailable> {
         self.open = false;
-        let text = encode::extend(self.text.to_vec(), outcome);
+        let text = encode::extend_shared(&self.text, outcome);
         self.ledger.append("dispatch_closed", &text, Effect::EndDispatch(&self.dispatch)).map(|_| ())
     }
 }
