@@ -39,6 +39,7 @@ impl Executor {
             return Err(Problem::new(Code::Conflict, "an audit goes on: wait for its answer"));
         };
         let folder = self.folder.join("ledger");
+        self.ledger.hand_over();
         let audited = tokio::task::spawn_blocking(move || keybearer_ledger::audit(&folder, None)).await;
         let audited = match audited {
             Ok(Ok(audited)) => audited,

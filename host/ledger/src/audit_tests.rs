@@ -86,8 +86,13 @@ impl Scene {
         drop(receipt);
     }
 
+    fn audited(&self) -> Audit {
+        self.ledger.checkpoint().expect("all is written");
+        audit(&self.place.dir(), None).expect("read")
+    }
+
     fn found(&self) -> Vec<Misuse> {
-        let audited = audit(&self.place.dir(), None).expect("read");
+        let audited = self.audited();
         audited.findings.iter().map(|finding| finding.misuse).collect()
     }
 }
@@ -101,7 +106,7 @@ fn r15_a_use_of_an_old_version_after_its_rotation_was_acknowledged_is_found() {
     scene.send(2, 2);
     assert_eq!(scene.found(), []);
     scene.send(1, 1);
-    let audited = audit(&scene.place.dir(), None).expect("read");
+    let audited = scene.audited();
     let [finding] = audited.findings.as_slice() else { panic!("{audited:?}") };
     assert_eq!((finding.misuse, finding.version, finding.epoch), (Misuse::StaleVersion, Some(1), Some(1)));
     assert_eq!(

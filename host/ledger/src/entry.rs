@@ -140,15 +140,15 @@ pub struct IntentDetails<'call> {
 }
 
 impl Ledger {
-    /// Records that a call was admitted. Does not wait for the disk in either durability: what follows
-    /// in the chain does.
+    /// Records that a call was admitted. Waits neither for the disk nor for the kernel: nothing has come of it yet,
+    /// and what does come of it is written behind it. A call that a crash cut off before is not listed as open.
     ///
     /// # Errors
     /// [`LedgerUnavailable`]: the call does not begin.
     #[expect(clippy::unused_async, reason = "callers await every append; which of them wait is decided here")]
     pub async fn begin_call(&self, facts: &Facts) -> Result<CallEntry, LedgerUnavailable> {
         let text: Arc<[u8]> = encode::facts(facts).into();
-        self.append("call_begun", &text, Effect::BeginCall(&facts.call, &text))?;
+        self.append_later("call_begun", &text, Effect::BeginCall(&facts.call, &text))?;
         Ok(CallEntry { ledger: self.clone(), call: facts.call.clone(), text, open: true })
     }
 
@@ -362,7 +362,8 @@ impl DispatchEntry {
         &self.dispatch
     }
 
-    /// Records how the dispatch ended. Does not wait for the disk: the call's own end does.
+    /// Records how the dispatch ended. Waits neither for the disk nor for the kernel: what the guest does next, and
+    /// the call's own end, are written behind it. After a crash before that its outcome is unknown.
     ///
     /// # Errors
     /// [`LedgerUnavailable`]: the record is kept and written when writing works.
@@ -374,7 +375,7 @@ impl DispatchEntry {
     fn finish(mut self, outcome: &DispatchOutcome) -> Result<(), LedgerUnavailable> {
         self.open = false;
         let text = encode::extend_shared(&self.text, outcome);
-        self.ledger.append("dispatch_closed", &text, Effect::EndDispatch(&self.dispatch)).map(|_| ())
+        self.ledger.append_later("dispatch_closed", &text, Effect::EndDispatch(&self.dispatch))
     }
 }
 

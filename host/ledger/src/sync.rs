@@ -57,6 +57,10 @@ impl Inner {
         self.mend();
         self.pay();
         let Ok(mut writer) = self.lock_writer() else { return };
+        if writer.trouble.is_none() {
+            // As below.
+            let _ = writer.write_waiting();
+        }
         let old = writer.unsigned_since.is_some_and(|since| since.elapsed() >= UNSIGNED_MAX);
         let due = writer.unsigned >= self.config.checkpoint_every_records || old || stop;
         if due && writer.unsigned > 0 && writer.trouble.is_none() {
@@ -81,6 +85,7 @@ impl Inner {
         if let Some(trouble) = &writer.trouble {
             return Err(LedgerUnavailable::Refusing(Arc::clone(&trouble.why)));
         }
+        writer.write_waiting()?;
         if writer.unsigned > 0 && !writer.closed {
             self.sign(&mut writer)?;
         }

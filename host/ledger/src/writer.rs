@@ -179,9 +179,21 @@ impl Ledger {
         Ok(self.inner().lock_writer()?.head)
     }
 
-    /// Reads the same folder. Reading blocks and does not disturb appending.
+    /// Hands over to the kernel what waits for the next record, for those who read the folder next.
+    pub fn hand_over(&self) {
+        // Who holds the writer hands it over, too; and a disk that does not answer is not waited for.
+        if let Some(mut writer) = self.inner().writer.try_lock()
+            && writer.trouble.is_none()
+        {
+            // A failure is kept as the writer's trouble.
+            let _ = writer.write_waiting();
+        }
+    }
+
+    /// Reads the same folder, with all that was recorded until now. Reading blocks and does not disturb appending.
     #[must_use]
     pub fn reader(&self) -> Reader {
+        self.hand_over();
         Reader::new(&self.inner().config.dir)
     }
 
@@ -190,7 +202,18 @@ impl Ledger {
     }
 
     pub(crate) fn append(&self, kind: &'static str, text: &[u8], effect: Effect<'_>) -> Result<u64, LedgerUnavailable> {
-        self.inner().append(kind, text, effect)
+        self.inner().append(kind, text, effect, When::Now)
+    }
+
+    /// The same for a record that nothing follows from but other records: it is written with the next one, and by
+    /// the housekeeping where none comes.
+    pub(crate) fn append_later(
+        &self,
+        kind: &'static str,
+        text: &[u8],
+        effect: Effect<'_>,
+    ) -> Result<(), LedgerUnavailable> {
+        self.inner().append(kind, text, effect, When::WithTheNext).map(|_| ())
     }
 
     /// Waits until the record is as durable as the configuration asks. Never yields in process durability.
@@ -214,6 +237,23 @@ impl Ledger {
         }
     }
 }
+
+/// When a record is handed to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    WithTheNext,
+}
+
+/// A record that is written with the next one.
+pub(crate) struct Waiting {
+    time: UnixMillis,
+    kind: &'static str,
+    text: Vec<u8>,
+}
+
+/// So many wait at the most: a write of some 100 KiB.
+const WAITING_MAX: usize = 128;
 
 /// What a record changes in what is known to be open.
 pub(crate) enum Effect<'record> {
@@ -340,6 +380,8 @@ pub(crate) struct Writer {
     pub(crate) unanchored: Option<Head>,
     pub(crate) trouble: Option<Trouble>,
     pub(crate) closed: bool,
+    /// What is written before the next record, in the same write.
+    pub(crate) waiting: Vec<Waiting>,
     pub(crate) line: Vec<u8>,
 }
 
@@ -372,13 +414,19 @@ pub(crate) enum TroubleKind {
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Inner {
-    fn append(&self, kind: &'static str, text: &[u8], effect: Effect<'_>) -> Result<u64, LedgerUnavailable> {
+    fn append(
+        &self,
+        kind: &'static str,
+        text: &[u8],
+        effect: Effect<'_>,
+        when: When,
+    ) -> Result<u64, LedgerUnavailable> {
         let end = match &effect {
             Effect::EndCall(call) => Some(End::Call((*call).clone())),
             Effect::EndDispatch(dispatch) => Some(End::Dispatch((*dispatch).clone())),
             _ => None,
         };
-        let appended = self.try_append(kind, text, effect);
+        let appended = self.try_append(kind, text, effect, when);
         if let (Err(_), Some(end)) = (&appended, end) {
             let mut owed = self.owed.lock();
             if owed.len() < OWED_MAX {
@@ -388,7 +436,13 @@ impl Inner {
         appended
     }
 
-    fn try_append(&self, kind: &'static str, text: &[u8], effect: Effect<'_>) -> Result<u64, LedgerUnavailable> {
+    fn try_append(
+        &self,
+        kind: &'static str,
+        text: &[u8],
+        effect: Effect<'_>,
+        when: When,
+    ) -> Result<u64, LedgerUnavailable> {
         // Room for what every line has beside its text.
         if text.len() > line::LINE_BYTES_MAX - 1024 {
             return Err(LedgerUnavailable::TooLong);
@@ -398,7 +452,12 @@ impl Inner {
         if writer.end - writer.opening_bytes >= self.config.segment_bytes {
             self.roll(&mut writer)?;
         }
-        writer.write_record((self.clock)(), kind, text)?;
+        let now = (self.clock)();
+        if when == When::WithTheNext && writer.waiting.len() < WAITING_MAX {
+            writer.waiting.push(Waiting { time: now, kind, text: text.to_vec() });
+        } else {
+            writer.write_record(now, kind, text)?;
+        }
         writer.standing.apply(effect);
         Ok(writer.head.seq)
     }
@@ -411,7 +470,7 @@ impl Inner {
                 End::Call(call) => Effect::EndCall(call),
                 End::Dispatch(dispatch) => Effect::EndDispatch(dispatch),
             };
-            if self.try_append(owed.kind, &owed.text, effect).is_err() {
+            if self.try_append(owed.kind, &owed.text, effect, When::Now).is_err() {
                 self.owed.lock().push_front(owed);
                 return;
             }
@@ -437,6 +496,7 @@ impl Inner {
     /// Ends the segment and begins the next one with what is open. Blocks for two syncs: so that a start
     /// need look at no segment but the last, every other one is whole and on the disk.
     fn roll(&self, writer: &mut Writer) -> Result<(), LedgerUnavailable> {
+        writer.write_waiting()?;
         if let Err(error) = self.sync_file(&writer.file) {
             let failed = writer.head.seq;
             self.synced.send_modify(|synced| synced.failed = failed);
@@ -528,6 +588,7 @@ impl Writer {
             unanchored: Some(begun.head),
             trouble: None,
             closed: false,
+            waiting: Vec::new(),
             line: Vec::with_capacity(4096),
         }
     }
@@ -558,17 +619,46 @@ impl Writer {
         }
     }
 
-    pub(crate) fn write_record(&mut self, now: UnixMillis, kind: &str, text: &[u8]) -> Result<(), LedgerUnavailable> {
+    pub(crate) fn write_record(
+        &mut self,
+        now: UnixMillis,
+        kind: &'static str,
+        text: &[u8],
+    ) -> Result<(), LedgerUnavailable> {
+        let head = self.seal_waiting();
+        let head = line::seal(&mut self.line, head, now, kind, text);
+        self.write_lines(head)
+    }
+
+    /// Writes what waits for a record to be written with.
+    pub(crate) fn write_waiting(&mut self) -> Result<(), LedgerUnavailable> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let head = self.seal_waiting();
+        self.write_lines(head)
+    }
+
+    fn seal_waiting(&mut self) -> Head {
         self.line.clear();
-        let head = line::seal(&mut self.line, self.head, now, kind, text);
+        let mut head = self.head;
+        for Waiting { time, kind, text } in &self.waiting {
+            head = line::seal(&mut self.line, head, *time, kind, text);
+        }
+        head
+    }
+
+    /// All or none: a write that fails leaves the chain where it was, and what waits goes on waiting.
+    fn write_lines(&mut self, head: Head) -> Result<(), LedgerUnavailable> {
         if let Err(error) = self.file.write_all_at(&self.line, self.end) {
             // Where this fails as well, the housekeeping tries it again, and a start after that.
             let _ = self.file.set_len(self.end);
             return Err(self.fail(TroubleKind::Write, error));
         }
         self.end += self.line.len() as u64;
+        self.unsigned += head.seq - self.head.seq;
         self.head = head;
-        self.unsigned += 1;
+        self.waiting.clear();
         if self.unsigned_since.is_none() {
             self.unsigned_since = Some(Instant::now());
         }
