@@ -29,6 +29,10 @@ use keybearer_tests::Built;
 use crate::plan::Plan;
 use crate::report::Report;
 
+/// The server's, so that the floor has it, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(name = "keybearer-bench", about = "Measure keybearer against the bare floor")]
 struct Arguments {
