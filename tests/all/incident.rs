@@ -6,6 +6,7 @@ mod notices;
 mod own;
 mod page;
 mod scope;
+mod silent;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -193,10 +194,10 @@ fn assert_acts(server: &Server, incident: &str) -> anyhow::Result<()> {
         seq(&|record| record["what"] == "credential_revoked"),
         seq(&|record| record["kind"] == "run_ended"),
         seq(&|record| record["what"] == "quarantined"),
-        seq(&|record| record["what"] == "notice_sent"),
         seq(&|record| record["what"] == "incident_closed"),
     ];
     assert!(steps.is_sorted(), "{steps:?}");
+    assert!(seq(&|record| record["what"] == "notice_sent") < steps[3], "told before it is closed");
     let (is_clean, audited, error) = server.cli(&["ledger", "audit", "--json"], b"")?;
     assert!(is_clean, "{audited} {error}");
     Ok(())

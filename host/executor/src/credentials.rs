@@ -22,6 +22,8 @@ use keybearer_gate::VersionState;
 use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
 use keybearer_strongbox::SecretInput;
+use keybearer_strongbox::Undo;
+use tokio::time::Instant;
 
 use crate::CredentialView;
 use crate::EpochRaised;
@@ -32,9 +34,28 @@ use crate::Retiring;
 use crate::Revoked;
 use crate::SharedValue;
 use crate::VersionView;
+use crate::mint;
 use crate::onboarding;
 use crate::registration;
 use crate::rows::one_more;
+
+/// A credential whose revocation is in the store and in force, and not recorded yet.
+pub(crate) struct CutOff {
+    /// What it was before.
+    pub(crate) before: CredentialState,
+    record: Arc<CredentialRecord>,
+    revoked: Revoked,
+    minted: Vec<Undo>,
+    stored: Option<Undo>,
+}
+
+impl CutOff {
+    /// Whether an issuer is to be asked to take something back.
+    pub(crate) fn is_owed(&self) -> bool {
+        let is_managed = self.record.registration.as_ref().is_some_and(|known| known.management.is_some());
+        !self.minted.is_empty() || self.stored.is_some() || is_managed
+    }
+}
 
 impl Executor {
     /// Stores a new credential with its first version.
@@ -165,26 +186,45 @@ impl Executor {
     /// [`Code::NotFound`]; to revoke what is revoked is no error.
     pub async fn revoke_credential(&self, context: &TenantContext, id: &CredentialId) -> Result<Revoked, Problem> {
         context.require(Scope::Credentials)?;
-        let record = self.find(context.tenant(), id)?;
-        self.revoke_record(&record, context.principal()).await
+        self.revoke_credential_of(context.tenant(), id, context.principal()).await
     }
 
     /// Revokes a credential for good, whoever asks.
-    pub(crate) async fn revoke_record(
+    pub(crate) async fn revoke_credential_of(
         &self,
-        record: &CredentialRecord,
+        tenant: &TenantId,
+        id: &CredentialId,
         by: &PrincipalLabel,
     ) -> Result<Revoked, Problem> {
-        let id = &record.id;
-        let (store, tenant, subject) = (Arc::clone(&self.store), record.tenant.clone(), id.clone());
-        let (before, record) = crate::blocking(move || store.revoke_credential(&tenant, &subject)).await?;
-        let epoch = record.epoch;
-        let revoked = self.cut_credential(&record.tenant, id, epoch).await;
+        let cut = self.cut_off_credential(tenant, id, by).await?;
+        self.take_back(cut, by, mint::issuers_until()).await
+    }
+
+    /// The part of a revocation that waits for nobody outside: no request carries the credential any more, and none
+    /// will.
+    pub(crate) async fn cut_off_credential(
+        &self,
+        tenant: &TenantId,
+        id: &CredentialId,
+        by: &PrincipalLabel,
+    ) -> Result<CutOff, Problem> {
+        let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
+        let (before, record) = crate::blocking(move || store.revoke_credential(&owner, &subject)).await?;
+        let revoked = self.cut_credential(tenant, id, record.epoch).await;
+        let minted = self.strongbox.end_minted(tenant, id, record.epoch);
+        let stored = self.stored_to_give_back(&before, by);
+        Ok(CutOff { before: before.state, record, revoked, minted, stored })
+    }
+
+    /// The rest of it: what the credential's issuers gave is given back and its client deregistered, as far as they
+    /// answer until then, and the revocation is recorded with what became of that.
+    pub(crate) async fn take_back(&self, cut: CutOff, by: &PrincipalLabel, until: Instant) -> Result<Revoked, Problem> {
+        let CutOff { record, revoked, minted, stored, .. } = cut;
         let minted_revoked =
-            self.undo_minted(&record.tenant, id, epoch).await + self.give_back_stored(&before, by).await;
-        let note = registration::told(self.deregister(&record, by).await);
-        let act = crate::act::within(&record.tenant, by.clone(), ActKind::CredentialRevoked, id.as_str());
-        self.record_revoked(Act { epoch: Some(epoch), note, ..act }).await?;
+            self.give_back(minted, until).await + self.give_back(stored.into_iter().collect(), until).await;
+        let note = registration::told(self.deregister(&record, by, until).await);
+        let act = crate::act::within(&record.tenant, by.clone(), ActKind::CredentialRevoked, record.id.as_str());
+        self.record_revoked(Act { epoch: Some(record.epoch), note, ..act }).await?;
         Ok(Revoked { minted_revoked, ..revoked })
     }
 

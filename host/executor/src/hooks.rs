@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 
 use crate::Executor;
 use crate::act;
+use crate::mint;
 use crate::onboarding::onboarding_of;
 use crate::watches::Event;
 use crate::watches::TOLERANCE;
@@ -240,7 +241,7 @@ impl Executor {
         }
         let epoch = raised?.epoch;
         self.strongbox.barrier_rotate(tenant, id, epoch).await;
-        self.give_back(self.strongbox.end_minted(tenant, id, epoch)).await;
+        self.give_back(self.strongbox.end_minted(tenant, id, epoch), mint::issuers_until()).await;
         let act = act::within(tenant, principal, ActKind::CredentialInvalidated, id.as_str());
         self.record(Act { epoch: Some(epoch), ..act }).await
     }

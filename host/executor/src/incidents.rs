@@ -1,8 +1,8 @@
 //! Incidents: one act that stops what is no longer trusted, wherever it runs, and keeps it stopped until somebody
 //! says how it came about. The record with its quarantine is in the store before anything else, so that nothing new
-//! begins while the rest is stopped; then, in this order, as the ledger shows it: what it is about is revoked, runs
-//! end, what is kept is flushed, the quarantine is recorded, the operator is told. Cut off anywhere, the next start
-//! carries it on.
+//! begins while the rest is stopped, and the operator is told; then, in this order, as the ledger shows it: what it is
+//! about is revoked, runs end, what is kept is flushed, the quarantine is recorded. Cut off anywhere, the next start
+//! carries it on, and waits for nobody outside.
 
 mod exposure;
 mod own;
@@ -60,9 +60,6 @@ const ROOT_CAUSE_CHARS_MIN: usize = 20;
 /// What fits a page.
 const ROOT_CAUSE_BYTES_MAX: usize = 4_000;
 
-/// How long a start waits for one incident: as long as a source takes that is asked to take something back.
-const TAKE_UP_MAX: std::time::Duration = std::time::Duration::from_secs(30);
-
 /// A line or two.
 const NOTE_BYTES_MAX: usize = 500;
 
@@ -92,6 +89,8 @@ impl Executor {
         opener: Opener,
     ) -> Result<Arc<IncidentRecord>, Problem> {
         check_text("note", &note, NOTE_BYTES_MAX)?;
+        // A stop waits for it, so that a start need not carry it on.
+        let running = self.running()?;
         // One at a time: two for the same thing would each keep it in quarantine.
         let turn = self.rows.turn().await;
         let known = self.store.incidents().into_iter().find(|known| known.is_open() && known.subject == subject);
@@ -114,7 +113,7 @@ impl Executor {
                     reached: IncidentStep::Stored,
                     contained: None,
                     counts: IncidentCounts::default(),
-                    notice: NoticeState::None,
+                    notice: self.notice_state(),
                 };
                 let store = Arc::clone(&self.store);
                 crate::blocking(move || store.insert_incident(record)).await?
@@ -123,7 +122,10 @@ impl Executor {
         drop(turn);
         // In a task of its own: whoever hangs up does not leave it half done.
         let executor = Arc::clone(self);
-        let done = tokio::spawn(async move { executor.contain(&incident, &by, IncidentStep::Stored).await });
+        let done = tokio::spawn(async move {
+            let _running = running;
+            executor.contain(&incident, &by).await
+        });
         done.await.map_err(|_| Problem::new(Code::Internal, "open it again: it is carried on"))?
     }
 
@@ -210,26 +212,14 @@ impl Executor {
     }
 
     /// Carries on what was cut off, before any call is taken: incidents behind the last step that went well, in the
-    /// order in which they were opened. One that takes longer than `TAKE_UP_MAX` goes on while calls are taken: what it
-    /// is about is refused by its record alone. And notices that were on their way.
+    /// order in which they were opened. And notices that were on their way.
     pub(crate) async fn take_up_incidents(self: &Arc<Self>) {
         for incident in self.store.incidents().into_iter().rev() {
+            // Whoever hears of the same notice twice was told once.
+            self.tell_operator(&incident).await;
             if incident.is_open() && incident.contained.is_none() {
                 tracing::warn!(incident = %incident.id, "an incident was cut off: it is carried on");
-                let executor = Arc::clone(self);
-                let carrying_on = tokio::spawn(async move {
-                    let done = executor.contain(&incident, &PrincipalLabel::host(), incident.reached).await;
-                    if let Err(problem) = done {
-                        tracing::error!(incident = %incident.id, %problem, "open the incident again");
-                    }
-                });
-                // What it is about is refused by the store alone, whatever takes longer.
-                if tokio::time::timeout(TAKE_UP_MAX, carrying_on).await.is_err() {
-                    tracing::error!("an incident that was cut off takes long: it goes on while calls are taken");
-                }
-            } else if incident.notice == NoticeState::Pending {
-                let executor = Arc::clone(self);
-                tokio::spawn(async move { executor.tell_operator(&incident).await });
+                self.carry_on(incident).await;
             }
         }
     }

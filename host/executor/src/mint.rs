@@ -285,28 +285,40 @@ fn mint_fault(fault: SendFault) -> MintFault {
 /// Givings back at once: an issuer that is slow holds up a revocation no longer than one that is quick.
 const AT_ONCE: usize = 16;
 
+/// One act asks issuers no longer than this, however many there are and however slow; whoever is asked last is waited for
+/// a few seconds more. What is not given back then ends by itself, or is an orphan.
+const ISSUERS_MAX: Duration = Duration::from_secs(20);
+
+/// Until when an act that begins now waits for issuers.
+pub(crate) fn issuers_until() -> Instant {
+    Instant::now() + ISSUERS_MAX
+}
+
 impl Executor {
-    /// Gives minted values back to their issuers, and then the logins with which that is done. Returns how many
-    /// were taken back; the others end by themselves.
-    pub(crate) async fn give_back(&self, undos: Vec<Undo>) -> u64 {
+    /// Gives minted values back to their issuers, and then the logins with which that is done; nobody is asked after
+    /// `until`. Returns how many were taken back; the others end by themselves.
+    pub(crate) async fn give_back(&self, undos: Vec<Undo>, until: Instant) -> u64 {
         let (logouts, values) = undos.into_iter().partition(Undo::is_last);
-        let given = self.give_back_at_once(values).await;
-        self.give_back_at_once(logouts).await;
+        let given = self.give_back_at_once(values, until).await;
+        self.give_back_at_once(logouts, until).await;
         given
     }
 
     /// Does the last thing of an act that ends a credential; whether its issuer did as it was asked.
-    pub(crate) async fn give_back_last(&self, undo: Undo) -> bool {
-        self.give_back_at_once(vec![undo]).await > 0
+    pub(crate) async fn give_back_last(&self, undo: Undo, until: Instant) -> bool {
+        self.give_back_at_once(vec![undo], until).await > 0
     }
 
-    async fn give_back_at_once(&self, undos: Vec<Undo>) -> u64 {
+    async fn give_back_at_once(&self, undos: Vec<Undo>, until: Instant) -> u64 {
         use futures_util::StreamExt as _;
         let given = futures_util::stream::iter(undos).map(|mut undo| async move {
             // The call that it was minted for has ended, and no longer asks for anything.
             let act = facts_of_act(&undo.facts.tenant, &undo.facts.principal);
             undo.facts = Facts { run: undo.facts.run.clone(), ..act };
-            let undone = keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await;
+            let undone = match Instant::now() < until {
+                true => keybearer_sources::undo(&undo, &self.strongbox, &Way(self)).await,
+                false => Err(MintFault::TimedOut),
+            };
             self.settle_orphan(&undo, undone.is_ok()).await;
             match undone {
                 Ok(()) => 1,

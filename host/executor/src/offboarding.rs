@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 use crate::Executor;
 use crate::Revoked;
 use crate::act;
+use crate::mint;
 
 pub use residue::Residue;
 
@@ -56,7 +57,7 @@ impl Executor {
     pub async fn offboard_tenant(&self, operator: &OperatorContext, id: &TenantId) -> Result<Offboarded, Problem> {
         let record = self.store.tenant(id).ok_or_else(Problem::not_found)?;
         let mut stopped = self.suspend_tenant(operator, id).await?;
-        stopped.minted_revoked += self.give_back(self.strongbox.end_tenant(id)).await;
+        stopped.minted_revoked += self.give_back(self.strongbox.end_tenant(id), mint::issuers_until()).await;
         stopped.caches_flushed += self.strongbox.flush_tenant(id);
         let credentials = self.store.credentials(id);
         let clients = self.deregister_all(&credentials, &operator.principal()).await;

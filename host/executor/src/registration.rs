@@ -38,6 +38,7 @@ use crate::NewCredential;
 use crate::act;
 use crate::credentials::next_version;
 use crate::credentials::view;
+use crate::mint;
 use crate::mint::Way;
 use crate::onboarding;
 use crate::renewal;
@@ -122,7 +123,7 @@ impl Executor {
                 Ok(view(&stored))
             }
             Err(problem) => {
-                self.give_back(undo.into_iter().collect::<Vec<Undo>>()).await;
+                self.give_back(undo.into_iter().collect::<Vec<Undo>>(), mint::issuers_until()).await;
                 Err(problem)
             }
         }
@@ -166,14 +167,19 @@ impl Executor {
     }
 
     /// Takes a credential's client back at its issuer, by what was kept when it was registered: part of the act that ends
-    /// the credential, after what the client was given is given back. Whether its issuer did; none if there is nothing to
-    /// take back.
-    pub(crate) async fn deregister(&self, record: &CredentialRecord, by: &PrincipalLabel) -> Option<bool> {
+    /// the credential, after what the client was given is given back. Whether its issuer did until then; none if there is
+    /// nothing to take back.
+    pub(crate) async fn deregister(
+        &self,
+        record: &CredentialRecord,
+        by: &PrincipalLabel,
+        until: Instant,
+    ) -> Option<bool> {
         let management = record.registration.as_ref()?.management.as_ref()?;
         let (facts, exchange) =
             (renewal::facts_of_act(&record.tenant, by), keybearer_sources::deregister(&management.url));
         let Some(undo) = self.strongbox.undo_registration(facts, record, exchange) else { return Some(false) };
-        let is_taken_back = self.give_back_last(undo).await;
+        let is_taken_back = self.give_back_last(undo, until).await;
         if is_taken_back {
             let (store, tenant, id) = (Arc::clone(&self.store), record.tenant.clone(), record.id.clone());
             if crate::blocking(move || store.forget_registration(&tenant, &id)).await.is_err() {
@@ -186,7 +192,8 @@ impl Executor {
     /// The same for all of a tenant that leaves: a word to the auditor about what became of its clients.
     pub(crate) async fn deregister_all(&self, records: &[Arc<CredentialRecord>], by: &PrincipalLabel) -> String {
         use futures_util::StreamExt as _;
-        let asked: Vec<_> = records.iter().map(|record| self.deregister(record, by)).collect();
+        let until = mint::issuers_until();
+        let asked: Vec<_> = records.iter().map(|record| self.deregister(record, by, until)).collect();
         let (taken, left) = futures_util::stream::iter(asked)
             .buffer_unordered(AT_ONCE)
             .fold((0_u32, 0_u32), async |(taken, left), one| match one {

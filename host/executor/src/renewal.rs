@@ -25,6 +25,7 @@ use keybearer_sources::MintFault;
 use keybearer_strongbox::Accepted;
 use keybearer_strongbox::KeepRefused;
 use keybearer_strongbox::Selected;
+use keybearer_strongbox::Undo;
 use keybearer_strongbox::Vessel;
 
 use crate::Executor;
@@ -127,13 +128,11 @@ impl Executor {
         self.record(Act { version, epoch: Some(epoch), ..act }).await.map_err(|_| MintFault::Host)
     }
 
-    /// Has the issuer forget what was stored, where it can: part of the act that revokes the credential, by its record
-    /// as it was right before. Says how much was given back.
-    pub(crate) async fn give_back_stored(&self, before: &CredentialRecord, by: &PrincipalLabel) -> u64 {
-        let Some(exchange) = keybearer_sources::farewell(&before.kind) else { return 0 };
-        let facts = facts_of_act(&before.tenant, by);
-        let undo = self.strongbox.undo_stored(facts, before, exchange, UnixMillis::now());
-        self.give_back(undo.into_iter().collect()).await
+    /// How the issuer is to forget what was stored, where it can: part of the act that revokes the credential, by its
+    /// record as it was right before.
+    pub(crate) fn stored_to_give_back(&self, before: &CredentialRecord, by: &PrincipalLabel) -> Option<Undo> {
+        let (exchange, facts) = (keybearer_sources::farewell(&before.kind)?, facts_of_act(&before.tenant, by));
+        self.strongbox.undo_stored(facts, before, exchange, UnixMillis::now())
     }
 }
 

@@ -31,13 +31,16 @@ use keybearer_gate::TokenDirectory as _;
 use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
 use keybearer_store::Named;
+use tokio::time::Instant;
 
 use crate::Executor;
 use crate::Revoked;
 use crate::act;
 use crate::holders::Held;
 use crate::holders::Told;
+use crate::mint;
 use crate::runs::Ended;
+use crate::runs::Ending;
 
 /// The longest label of a principal, in bytes: what a record holds of one.
 const LABEL_BYTES_MAX: usize = 800;
@@ -248,9 +251,9 @@ impl Executor {
         let told = self.holders.stop_calls(|held| held.facts.tenant == *id);
         let mut revoked = self.stopped("tenant", id.as_str(), told).await;
         revoked.connections_closed = self.egress.close_all_connections(id);
-        for credential in self.store.credentials(id) {
-            revoked.minted_revoked += self.undo_minted(id, &credential.id, credential.epoch + 1).await;
-        }
+        let credentials = self.store.credentials(id);
+        let ended = credentials.iter().map(|one| self.strongbox.end_minted(id, &one.id, one.epoch + 1));
+        revoked.minted_revoked = self.give_back(ended.flatten().collect(), mint::issuers_until()).await;
         let by = operator.principal();
         self.record_revoked(act::within(id, by.clone(), ActKind::TenantSuspended, id.as_str())).await?;
         self.end_runs(revoked, id, &by, |_| true).await
@@ -273,7 +276,7 @@ impl Executor {
     /// Forgets what was minted with a credential at an epoch before this one, has the issuers revoke it, and says
     /// how many they did: part of the act that raised the epoch, before it is acknowledged.
     pub(crate) async fn undo_minted(&self, tenant: &TenantId, id: &CredentialId, epoch: u64) -> u64 {
-        self.give_back(self.strongbox.end_minted(tenant, id, epoch)).await
+        self.give_back(self.strongbox.end_minted(tenant, id, epoch), mint::issuers_until()).await
     }
 
     /// Whether a call that was just entered may run: nothing that it needs was revoked since it was asked for.
@@ -361,9 +364,9 @@ impl Executor {
         by: &PrincipalLabel,
         is_meant: impl Fn(&RunRecord) -> bool,
     ) -> Result<Revoked, Problem> {
-        let mut fault = None;
+        let (mut fault, until) = (None, mint::issuers_until());
         for run in self.store.open_runs().iter().filter(|run| run.tenant == *tenant && is_meant(run)) {
-            match self.end_one(tenant, &run.id, by).await {
+            match self.end_one(tenant, &run.id, by, until).await {
                 // Their calls go by the principal that was stopped, and were counted with it.
                 Ok(over) => {
                     revoked.runs_ended += over.runs;
@@ -377,8 +380,14 @@ impl Executor {
     }
 
     /// Ends a run because what it stood on was taken.
-    pub(crate) async fn end_one(&self, tenant: &TenantId, id: &RunId, by: &PrincipalLabel) -> Result<Ended, Problem> {
-        match self.terminate_run(tenant, id, RunEnd::Revoked, by).await {
+    pub(crate) async fn end_one(
+        &self,
+        tenant: &TenantId,
+        id: &RunId,
+        by: &PrincipalLabel,
+        until: Instant,
+    ) -> Result<Ended, Problem> {
+        match self.terminate_run(tenant, id, Ending { how: RunEnd::Revoked, by, until }).await {
             // With the run that it was within, a moment ago.
             Err(problem) if problem.code == Code::NotFound => Ok(Ended::default()),
             over => over,

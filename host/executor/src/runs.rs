@@ -25,8 +25,10 @@ use keybearer_ledger::RunEvent;
 use keybearer_ledger::RunFacts;
 use keybearer_ledger::RunOutcome;
 use keybearer_store::RunBounds;
+use tokio::time::Instant;
 
 use crate::Executor;
+use crate::mint;
 
 pub(crate) use live::LiveRuns;
 pub(crate) use live::Within;
@@ -72,6 +74,22 @@ pub(crate) struct Ended {
     pub(crate) minted: u64,
 }
 
+/// How runs are ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub(crate) how: RunEnd,
+    pub(crate) by: &'a PrincipalLabel,
+    /// Until when issuers are waited for that are to take back what was minted for them.
+    pub(crate) until: Instant,
+}
+
+impl<'a> Ending<'a> {
+    /// One that is an act of its own.
+    pub(crate) fn now(how: RunEnd, by: &'a PrincipalLabel) -> Self {
+        Self { how, by, until: mint::issuers_until() }
+    }
+}
+
 /// What is cut off ends and is recorded within milliseconds; a disk that hangs is not waited for longer.
 const ENDING_MAX: Duration = Duration::from_secs(10);
 
@@ -109,7 +127,7 @@ impl Executor {
     /// [`Code::NotFound`] for what is not there or another tenant's.
     pub async fn end_run(&self, context: &TenantContext, id: &RunId, how: RunEnd) -> Result<RunEnded, Problem> {
         self.find_run(context, id)?;
-        let ended = self.terminate_run(context.tenant(), id, how, context.principal()).await?;
+        let ended = self.terminate_run(context.tenant(), id, Ending::now(how, context.principal())).await?;
         let run = self.store.run(context.tenant(), id).ok_or_else(Problem::not_found)?;
         Ok(RunEnded { run: self.run_view(&run), runs: ended.runs, cancelled: ended.calls })
     }
@@ -122,8 +140,7 @@ impl Executor {
         &self,
         tenant: &TenantId,
         id: &RunId,
-        how: RunEnd,
-        by: &PrincipalLabel,
+        Ending { how, by, until }: Ending<'_>,
     ) -> Result<Ended, Problem> {
         let known = self.store.open_with_sub_runs(tenant, id).ok_or_else(Problem::not_found)?;
         // At once, and before anything that can fail. One that has ended is told again: whoever asks twice waits for
@@ -141,7 +158,7 @@ impl Executor {
         }
         let mut minted = 0;
         for run in &ended {
-            minted += self.run_over(tenant, &run.id).await;
+            minted += self.run_over(tenant, &run.id, until).await;
             let cancelled = if run.id == *id { calls } else { 0 };
             let outcome = RunOutcome { how, cancelled };
             self.run_act(&RunFacts::of(run, by.clone()), RunEvent::Ended(outcome)).await?;
@@ -153,8 +170,8 @@ impl Executor {
 
     /// What is to be done when a run is over and none of its calls runs any more: what was minted for it is
     /// destroyed here, and revoked at its issuer. Says how much of it was.
-    pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId) -> u64 {
-        let given_back = self.give_back(self.strongbox.end_run(tenant, run)).await;
+    pub(crate) async fn run_over(&self, tenant: &TenantId, run: &RunId, until: Instant) -> u64 {
+        let given_back = self.give_back(self.strongbox.end_run(tenant, run), until).await;
         tracing::debug!(%tenant, %run, given_back, "a run is over");
         given_back
     }
@@ -183,8 +200,9 @@ impl Executor {
     }
 
     async fn sweep_runs(&self) {
+        let by = PrincipalLabel::host();
         for (tenant, id) in self.live.due() {
-            match self.terminate_run(&tenant, &id, RunEnd::Expired, &PrincipalLabel::host()).await {
+            match self.terminate_run(&tenant, &id, Ending::now(RunEnd::Expired, &by)).await {
                 Ok(_) => {}
                 // Its tenant is gone, and it with him.
                 Err(problem) if problem.code == Code::NotFound => self.live.remove(&id),

@@ -9,7 +9,6 @@ use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
-use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialState;
 use keybearer_gate::IncidentCounts;
 use keybearer_gate::IncidentRecord;
@@ -21,20 +20,30 @@ use keybearer_gate::TenantState;
 use keybearer_gate::TokenRecord;
 use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
+use tokio::time::Instant;
 
 use crate::Executor;
 use crate::Revoked;
 use crate::act;
+use crate::credentials::CutOff;
+use crate::mint;
 use crate::revocation::label_of;
 
 /// What was stopped so far, and what went wrong first.
-#[derive(Default)]
 struct Tally {
     counts: IncidentCounts,
     fault: Option<Problem>,
+    /// Until when issuers are waited for that are to take something back; none if nobody is.
+    until: Option<Instant>,
+    /// What issuers are asked for later, because nobody waits for them now.
+    owed: Vec<CutOff>,
 }
 
 impl Tally {
+    fn new(until: Option<Instant>) -> Self {
+        Self { counts: IncidentCounts::default(), fault: None, until, owed: Vec::new() }
+    }
+
     fn take(&mut self, done: Result<(), Problem>) {
         if let Err(problem) = done {
             self.fault.get_or_insert(problem);
@@ -58,6 +67,9 @@ impl Tally {
     }
 }
 
+/// Credentials whose issuers are asked at once.
+const ISSUERS_AT_ONCE: usize = 16;
+
 /// What is done, in order.
 const STEPS: [IncidentStep; 5] = [
     IncidentStep::Opened,
@@ -68,7 +80,7 @@ const STEPS: [IncidentStep; 5] = [
 ];
 
 impl Executor {
-    /// Carries an incident out, behind a step that is done. Whoever does it again finds less to stop.
+    /// Carries an incident out from its beginning. Whoever does it again finds less to stop.
     ///
     /// # Errors
     /// The first fault; every step was tried.
@@ -76,36 +88,76 @@ impl Executor {
         self: &Arc<Self>,
         incident: &IncidentRecord,
         by: &PrincipalLabel,
-        done: IncidentStep,
     ) -> Result<Arc<IncidentRecord>, Problem> {
-        let mut tally = Tally::default();
+        let mut tally = Tally::new(Some(mint::issuers_until()));
+        self.take_steps(incident, by, IncidentStep::Stored, &mut tally).await;
+        self.conclude(incident, tally).await
+    }
+
+    /// Carries an incident on that was cut off, behind the last step that went well. Whoever is outside is not waited
+    /// for: issuers are asked in the background to take back what they gave, and then it is done.
+    pub(super) async fn carry_on(self: &Arc<Self>, incident: Arc<IncidentRecord>) {
+        let mut tally = Tally::new(None);
+        self.take_steps(&incident, &PrincipalLabel::host(), incident.reached, &mut tally).await;
+        if tally.owed.is_empty() {
+            return self.conclude_carried_on(&incident, tally).await;
+        }
+        // Without a place among what a stop waits for if it goes down already: the next start carries it on.
+        let (executor, running) = (Arc::clone(self), self.running().ok());
+        tokio::spawn(async move {
+            let _running = running;
+            let owed = std::mem::take(&mut tally.owed);
+            executor.take_back_all(owed, &PrincipalLabel::host(), &mut tally).await;
+            executor.conclude_carried_on(&incident, tally).await;
+        });
+    }
+
+    async fn conclude_carried_on(self: &Arc<Self>, incident: &IncidentRecord, tally: Tally) {
+        if let Err(problem) = self.conclude(incident, tally).await {
+            tracing::error!(incident = %incident.id, %problem, "open the incident again");
+        }
+    }
+
+    async fn take_steps(
+        self: &Arc<Self>,
+        incident: &IncidentRecord,
+        by: &PrincipalLabel,
+        done: IncidentStep,
+        tally: &mut Tally,
+    ) {
         for step in STEPS.into_iter().filter(|step| *step > done) {
-            self.take_step(step, incident, by, &mut tally).await;
+            self.take_step(step, incident, by, tally).await;
             // A start carries on behind the last step that went well, and takes those behind it again.
-            if tally.fault.is_none() {
-                let counts = std::mem::take(&mut tally.counts);
-                let reached = self.change_incident(&incident.id, move |record| {
-                    record.counts = added(record.counts, counts);
-                    record.reached = record.reached.max(step);
-                });
-                tally.take(reached.await.map(drop));
+            if tally.fault.is_none() && tally.owed.is_empty() {
+                self.note_reached(incident, step, tally).await;
             }
+            // As soon as it is stopped, and whatever stands in the way of the rest.
+            if step == IncidentStep::Opened && incident.reached == IncidentStep::Stored {
+                self.tell_of(incident).await;
+            }
+        }
+    }
+
+    async fn note_reached(&self, incident: &IncidentRecord, step: IncidentStep, tally: &mut Tally) {
+        let counts = std::mem::take(&mut tally.counts);
+        let reached = self.change_incident(&incident.id, move |record| {
+            record.counts = added(record.counts, counts);
+            record.reached = record.reached.max(step);
+        });
+        tally.take(reached.await.map(drop));
+    }
+
+    /// Every step was taken: it is contained, if none failed.
+    async fn conclude(&self, incident: &IncidentRecord, mut tally: Tally) -> Result<Arc<IncidentRecord>, Problem> {
+        if tally.fault.is_none() {
+            self.note_reached(incident, IncidentStep::Quarantined, &mut tally).await;
         }
         if let Some(problem) = tally.fault {
             return Err(problem);
         }
-        let (notice, at) = (self.notice_state(), UnixMillis::now());
-        let contained = self.change_incident(&incident.id, move |record| {
-            // Once more is no news.
-            if record.contained.is_none() {
-                (record.contained, record.notice) = (Some(at), notice);
-            }
-        });
-        let contained = contained.await?;
-        if incident.contained.is_none() {
-            self.tell_of(&contained).await;
-        }
-        Ok(contained)
+        let at = UnixMillis::now();
+        // Once more is no news.
+        self.change_incident(&incident.id, move |record| record.contained = record.contained.or(Some(at))).await
     }
 
     async fn take_step(&self, step: IncidentStep, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
@@ -153,7 +205,7 @@ impl Executor {
     async fn revoke_subject(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
         match &incident.subject {
             IncidentSubject::Credential { tenant, credential } => {
-                self.revoke_for_incident(tenant, credential, by, tally).await;
+                self.revoke_credentials(tenant, std::slice::from_ref(credential), by, tally).await;
             }
             IncidentSubject::Tenant { tenant } => {
                 tally.take(
@@ -171,9 +223,8 @@ impl Executor {
                         tally.take(self.record_revoked(act).await);
                     }
                 }
-                for credential in self.store.credentials(tenant) {
-                    self.revoke_for_incident(tenant, &credential.id, by, tally).await;
-                }
+                let credentials: Vec<_> = self.store.credentials(tenant).iter().map(|one| one.id.clone()).collect();
+                self.revoke_credentials(tenant, &credentials, by, tally).await;
             }
             IncidentSubject::Grant { tenant, grant, .. } => {
                 let taken = self.take_grant_of(tenant, grant, by).await;
@@ -199,18 +250,47 @@ impl Executor {
         }
     }
 
-    async fn revoke_for_incident(&self, tenant: &TenantId, id: &CredentialId, by: &PrincipalLabel, tally: &mut Tally) {
-        let Some(record) = self.store.credential(tenant, id) else {
-            return tally.take(Err(Problem::not_found()));
-        };
-        tally.counts.credentials_revoked += u64::from(record.state != CredentialState::Revoked);
-        tally.revoked(self.revoke_record(&record, by).await);
+    /// All are out of use before any issuer is asked for anything: how long that takes is up to whoever is stopped.
+    async fn revoke_credentials(
+        &self,
+        tenant: &TenantId,
+        credentials: &[CredentialId],
+        by: &PrincipalLabel,
+        tally: &mut Tally,
+    ) {
+        let mut cut_off = Vec::with_capacity(credentials.len());
+        for id in credentials {
+            match self.cut_off_credential(tenant, id, by).await {
+                Ok(cut) => {
+                    tally.counts.credentials_revoked += u64::from(cut.before != CredentialState::Revoked);
+                    cut_off.push(cut);
+                }
+                Err(problem) => tally.take(Err(problem)),
+            }
+        }
+        if tally.until.is_none() {
+            tally.owed = cut_off.extract_if(.., |cut| cut.is_owed()).collect();
+        }
+        self.take_back_all(cut_off, by, tally).await;
+    }
+
+    /// Issuers are asked at once and under one deadline, as many as the tenant has.
+    async fn take_back_all(&self, cut_off: Vec<CutOff>, by: &PrincipalLabel, tally: &mut Tally) {
+        use futures_util::StreamExt as _;
+        // From now: how many there are is the tenant's to say, too.
+        let until = mint::issuers_until();
+        let asked: Vec<_> = cut_off.into_iter().map(|cut| self.take_back(cut, by, until)).collect();
+        let mut done = futures_util::stream::iter(asked).buffer_unordered(ISSUERS_AT_ONCE);
+        while let Some(revoked) = done.next().await {
+            tally.revoked(revoked);
+        }
     }
 
     /// Ends the runs that could go on using what the incident is about.
     async fn end_runs_of_incident(&self, incident: &IncidentRecord, by: &PrincipalLabel, tally: &mut Tally) {
+        let until = tally.until.unwrap_or_else(Instant::now);
         for run in self.store.open_runs().iter().filter(|run| self.is_meant(&incident.subject, run)) {
-            match self.end_one(&run.tenant, &run.id, by).await {
+            match self.end_one(&run.tenant, &run.id, by, until).await {
                 Ok(over) => {
                     tally.counts.runs_ended += over.runs;
                     tally.counts.minted_revoked += over.minted;

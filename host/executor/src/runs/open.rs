@@ -29,6 +29,7 @@ use crate::NewRun;
 use crate::RunView;
 use crate::mint::Times;
 use crate::renewal::facts_of_act;
+use crate::runs::Ending;
 
 /// The most tools that are named for one run; more are a package's.
 const TOOLS_MAX: usize = 256;
@@ -130,7 +131,7 @@ impl Executor {
         };
         if recorded.is_err() {
             // Nobody has its token. Should this fail as well, it ends by itself.
-            drop(self.terminate_run(&record.tenant, &record.id, RunEnd::Aborted, by).await);
+            drop(self.terminate_run(&record.tenant, &record.id, Ending::now(RunEnd::Aborted, by)).await);
         }
         recorded
     }
