@@ -12,14 +12,24 @@ impl Server {
     /// # Errors
     /// If there is no such value, or the server does not stop and start.
     pub fn make_older(&mut self, credential: &str, hours: f64) -> anyhow::Result<()> {
+        self.make_all_older(&[credential], hours)
+    }
+
+    /// The same for several at once.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn make_all_older(&mut self, credentials: &[&str], hours: f64) -> anyhow::Result<()> {
         anyhow::ensure!(self.stop()?, "it did not stop: {}", self.log());
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let created = (now.as_secs_f64() - hours * 3_600.0) * 1_000.0;
         {
             let store = rusqlite::Connection::open(self.home().join("store.db"))?;
             let sql = "UPDATE versions SET created = CAST(?1 AS INTEGER) WHERE credential = ?2 AND state = 'current'";
-            let changed = store.execute(sql, (created, credential))?;
-            anyhow::ensure!(changed == 1, "{credential} has no current version");
+            for credential in credentials {
+                let changed = store.execute(sql, (created, credential))?;
+                anyhow::ensure!(changed == 1, "{credential} has no current version");
+            }
             store.close().map_err(|(_, error)| error).context("the store")?;
         }
         self.restart()

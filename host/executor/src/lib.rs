@@ -263,10 +263,10 @@ impl Executor {
         &self.store
     }
 
-    /// The chores of every second and of every minute, until the executor shuts down. A rotation that waits for its
-    /// source keeps nobody from noticing that a hook fell silent.
+    /// The chores of every second and of every minute, until the executor shuts down. Those that wait for somebody
+    /// outside, as a rotation does for its source, keep the others from nothing.
     pub async fn upkeep(self: Arc<Self>) {
-        tokio::join!(self.every_second(), self.every_minute());
+        tokio::join!(self.every_second(), self.every_minute(), self.rotate_every_minute());
     }
 
     async fn every_second(&self) {
@@ -285,9 +285,19 @@ impl Executor {
             self.strongbox.forget_ended();
             self.listen_to_all();
             self.forget_unanswered().await;
-            self.carry_out_rotations().await;
             self.keep_uses().await;
             self.purge_answers().await;
+        }
+    }
+
+    async fn rotate_every_minute(self: &Arc<Self>) {
+        let mut minutes = chores_every(Duration::from_secs(60));
+        for round in 0.. {
+            minutes.tick().await;
+            if self.stopping.load(Ordering::Acquire) {
+                return;
+            }
+            self.carry_out_rotations(round).await;
         }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Addressee;
 use keybearer_gate::CredentialDirectory as _;
@@ -12,6 +13,7 @@ use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::RotationPolicy;
+use keybearer_gate::TenantRecord;
 use keybearer_gate::TenantState;
 use keybearer_gate::VersionState;
 use keybearer_ledger::Act;
@@ -35,8 +37,14 @@ const DAY_MS: u64 = 24 * 3_600_000;
 /// Days before the end at which the owner is asked.
 const COUNTDOWN: [u64; 3] = [14, 7, 1];
 
-/// Askings in one minute: what is asked of many at once is told over some minutes.
+/// Askings of one tenant in one minute: what is asked of many at once is told over some minutes.
 const ASKED_MAX: usize = 64;
+
+/// For how long a round begins anything more of one tenant: whoever's sources are slow has the less done in a minute.
+const TENANT_MAX: Duration = Duration::from_secs(20);
+
+/// Tenants that are looked at at once.
+const TENANTS_AT_ONCE: usize = 16;
 
 /// What was asked last of one credential's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,15 +105,24 @@ fn is_to_be_asked(step: Step, version: u32, asked: Option<Asked>, now: UnixMilli
 }
 
 impl Executor {
-    /// Looks which credentials are due, and does what their policies ask. To be called once a minute.
-    pub(crate) async fn carry_out_rotations(self: &Arc<Self>) {
-        let mut asked = 0;
-        for tenant in self.store.tenants().iter().filter(|tenant| tenant.state == TenantState::Active) {
-            for record in self.store.credentials(&tenant.id) {
-                asked += usize::from(self.carry_out(&record, UnixMillis::now()).await);
-                if asked >= ASKED_MAX {
-                    return;
-                }
+    /// Looks which credentials are due, and does what their policies ask. To be called once a minute. Each round begins
+    /// with another tenant, and a tenant whose sources are slow holds up none of the next fifteen.
+    pub(crate) async fn carry_out_rotations(self: &Arc<Self>, round: usize) {
+        use futures_util::StreamExt as _;
+        let mut tenants = self.store.tenants();
+        tenants.retain(|tenant| tenant.state == TenantState::Active);
+        let first = round % tenants.len().max(1);
+        tenants.rotate_left(first);
+        let carried_out = |tenant: Arc<TenantRecord>| async move { self.carry_out_of(&tenant.id).await };
+        futures_util::stream::iter(tenants).for_each_concurrent(TENANTS_AT_ONCE, carried_out).await;
+    }
+
+    async fn carry_out_of(self: &Arc<Self>, tenant: &TenantId) {
+        let (began, mut asked) = (Instant::now(), 0);
+        for record in self.store.credentials(tenant) {
+            asked += usize::from(self.carry_out(&record, UnixMillis::now()).await);
+            if asked >= ASKED_MAX || began.elapsed() > TENANT_MAX {
+                return;
             }
         }
     }

@@ -101,3 +101,47 @@ async fn the_owner_of_a_value_that_is_due_hears_a_countdown_and_what_is_overdue_
     assert_eq!((desk.recorded().len(), asked(&site.ledger()?).len()), (4, 4));
     Ok(())
 }
+
+/// Credentials of the tenant whose issuer never answers; one after the other they take this many times ten seconds.
+const SILENT: usize = 4;
+
+// If it failed, one tenant's issuers would keep every other tenant's keys from being rotated, or asked for, in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn r12_p9_a_tenant_whose_issuers_are_silent_holds_up_nobody_elses_rotation() -> anyhow::Result<()> {
+    let (authority, news) = (Authority::new()?, Arc::new(Notify::new()));
+    let bell = Arc::clone(&news);
+    let desk = Upstream::start(&authority, &["ops.example.com"], move |_: Recorded| {
+        bell.notify_waiters();
+        async { Reply { status: 204, headers: Vec::new(), body: Vec::new() } }
+    })
+    .await?;
+    let issuer = Upstream::start(&authority, &["login.test"], |_: Recorded| async {
+        std::future::pending::<()>().await;
+        Reply::json(200, &json!({}))
+    })
+    .await?;
+    let options = ServerOptions::default().pin("ops.example.com", &desk).pin("login.test", &issuer);
+    let mut site = Site::start_by(authority, options).await?;
+    // They are looked at by name.
+    let (first, second) = (site.server.tenant("a-tenant").await?, site.holder("b-tenant").await?);
+    let mut due = vec![second.credential.clone()];
+    for number in 0..SILENT {
+        let new = json!({
+            "name": format!("silent-{number}"), "owner": "the tests", "justification": "a case needs it",
+            "kind": {"kind": "oauth_refresh_token", "token_url": "https://login.test/token", "client_id": "me"},
+            "value": format!("{}\n{}", keybearer_tests::canary("secret-"), keybearer_tests::canary("refresh-")),
+        });
+        let stored = first.client.post("/v1/credentials", &new).await?;
+        assert_eq!(stored.status, 201, "{}", stored.text());
+        due.push(stored.json()["id"].as_str().expect("an id").to_owned());
+    }
+    let set = json!({"url": "https://ops.example.com/keys"}).to_string().into_bytes();
+    let set = second.tenant.client.send("PUT", "/v1/notices", &[("content-type", "application/json")], set).await?;
+    assert_eq!(set.status, 200, "{}", set.text());
+    site.server.make_all_older(&due.iter().map(String::as_str).collect::<Vec<_>>(), 100.0 * DAY_H)?;
+    let notice = tokio::time::timeout(Duration::from_secs(8), told(&desk, &news, 1)).await??;
+    let body: Value = serde_json::from_slice(&notice[0].body)?;
+    assert_eq!(body["data"]["credential"], json!(second.credential), "{body}");
+    assert!(issuer.recorded().len() < SILENT, "and the first of the others is still waited for");
+    Ok(())
+}
