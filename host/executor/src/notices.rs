@@ -401,7 +401,7 @@ async fn work(executor: Weak<Executor>, to: Addressee) {
                 let _ = tokio::time::timeout_at(due, news.notified()).await;
             }
             Next::Try(notice) => {
-                let Ok(_place) = held.notices.places.acquire().await else { return };
+                let Ok(_place) = held.notices.place(&to).await else { return };
                 let Ok(_running) = held.running() else { return };
                 held.try_notice(&notice).await;
             }

@@ -11,8 +11,10 @@ use std::time::Duration;
 use keybearer_gate::Addressee;
 use keybearer_gate::NoticeRecord;
 use parking_lot::Mutex;
+use tokio::sync::AcquireError;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
 use tokio::time::Instant;
 
 use super::NoticeTry;
@@ -31,13 +33,13 @@ const PAUSES: [Duration; 9] = [
     Duration::from_secs(12 * 3_600),
 ];
 
-/// Tries at once, of all addressees together. Each has one, and takes 15 seconds at the most.
+/// Tries at once, of all tenants together. Each has one, and takes 15 seconds at the most.
 const AT_ONCE: usize = 64;
 
 /// Every notice that waits.
 pub(crate) struct Notices {
     queues: Mutex<HashMap<Addressee, Queue>>,
-    pub(super) places: Semaphore,
+    places: Semaphore,
     delivered: AtomicU64,
     put_off: AtomicU64,
     failed: AtomicU64,
@@ -78,6 +80,15 @@ impl Default for Notices {
 }
 
 impl Notices {
+    /// Waits for a place to try in. The operator has one of his own, for he has one worker: what he is to hear of waits
+    /// for no tenant's receiver.
+    pub(super) async fn place(&self, to: &Addressee) -> Result<Option<SemaphorePermit<'_>>, AcquireError> {
+        match to {
+            Addressee::Operator => Ok(None),
+            Addressee::Tenant(_) => self.places.acquire().await.map(Some),
+        }
+    }
+
     /// Adds one that is due now. Whether somebody must begin to work for its addressee.
     pub(super) fn add(&self, notice: NoticeRecord) -> bool {
         let mut queues = self.queues.lock();
@@ -208,6 +219,22 @@ mod tests {
         assert_eq!(notices.counts(), [0, 1, 9, 1]);
         assert!(notices.of(&to).1.is_some_and(|last| !last.is_delivered()), "what became of the last is known");
         assert!(notices.add(notice(&to, "c")), "somebody must work again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn r11_p9_the_operator_waits_for_no_tenants_receiver() {
+        // If it failed, tenants with receivers that never answer would keep the operator from hearing of an incident.
+        let notices = Notices::default();
+        let mut held = Vec::new();
+        for _ in 0..AT_ONCE {
+            held.push(notices.place(&Addressee::Tenant(TenantId::random())).await.expect("a place"));
+        }
+        let wait = Duration::from_secs(2);
+        let tenant = Addressee::Tenant(TenantId::random());
+        assert!(tokio::time::timeout(wait, notices.place(&tenant)).await.is_err(), "all places are taken");
+        assert!(tokio::time::timeout(wait, notices.place(&Addressee::Operator)).await.is_ok());
+        drop(held);
+        assert!(tokio::time::timeout(wait, notices.place(&tenant)).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
