@@ -30,14 +30,32 @@ const DISCOVER_MAX: Duration = Duration::from_secs(10);
 /// Metadata is a few KiB (the strongbox reads no more than 64 KiB of an answer).
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
+/// Issuers that are asked at once for one tenant's new credentials: people onboard one after the other, and whoever has
+/// stolen a token is no quick scanner by it.
+pub(crate) const ISSUERS_AT_ONCE: usize = 4;
+
+/// What a fifth one is told.
+pub(crate) const ISSUERS_BUSY: &str = "issuers are asked for other credentials of the tenant: wait for them";
+
 impl Executor {
-    /// Finds the endpoints of a recipe that names its issuer instead.
+    /// Finds the endpoints of a recipe that names its issuer instead, for a credential of this name.
     ///
     /// # Errors
-    /// [`Code::CredentialRefused`] for metadata of another issuer, or with endpoints where none may be;
+    /// [`Code::Conflict`] for a name that is taken, before anybody is asked; [`Code::RateLimited`] while issuers are asked
+    /// for others of the tenant; [`Code::CredentialRefused`] for metadata of another issuer, or with endpoints where none may be;
     /// [`Code::UpstreamFailed`] if there is no metadata to be had.
-    pub async fn discover(&self, context: &TenantContext, asked: &OauthDiscovery) -> Result<Discovered, Problem> {
+    pub async fn discover(
+        &self,
+        context: &TenantContext,
+        name: &str,
+        asked: &OauthDiscovery,
+    ) -> Result<Discovered, Problem> {
         context.require(Scope::Credentials)?;
+        let known = self.store.credential_by_name(context.tenant(), name);
+        if known.is_some_and(|known| !keybearer_strongbox::waits(known.state)) {
+            return Err(Problem::new(Code::Conflict, "a credential of this name exists"));
+        }
+        let _turn = self.issuers.take(context.tenant(), ISSUERS_BUSY)?;
         let _running = self.running()?;
         let deadline = Instant::now() + DISCOVER_MAX;
         for exchange in asked.exchanges() {

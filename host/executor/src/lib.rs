@@ -43,6 +43,7 @@ mod subscriptions;
 mod succession;
 mod tenants;
 mod tokens;
+mod turns;
 mod uses;
 mod views;
 mod watches;
@@ -188,6 +189,8 @@ pub struct Executor {
     pub(crate) auditing: tokio::sync::Mutex<()>,
     /// Which tenants have the whole ledger read now.
     pub(crate) walks: incidents::Walks,
+    /// Whose issuers are asked now for what new credentials need.
+    pub(crate) issuers: Arc<turns::Turns>,
     /// When everything was used last.
     pub(crate) uses: uses::Uses,
     running: TaskTracker,

@@ -244,6 +244,7 @@ impl Executor {
             notices: Notices::default(),
             auditing: tokio::sync::Mutex::default(),
             walks: crate::incidents::Walks::default(),
+            issuers: crate::turns::Turns::new(crate::discovery::ISSUERS_AT_ONCE),
             uses,
             running: TaskTracker::new(),
             stopping: AtomicBool::new(false),

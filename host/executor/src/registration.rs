@@ -38,6 +38,7 @@ use crate::NewCredential;
 use crate::act;
 use crate::credentials::next_version;
 use crate::credentials::view;
+use crate::discovery::ISSUERS_BUSY;
 use crate::mint;
 use crate::mint::Way;
 use crate::onboarding;
@@ -58,7 +59,7 @@ impl Executor {
     /// # Errors
     /// [`Code::MalformedRequest`] for what cannot be registered; [`Code::Conflict`] for a name that is taken;
     /// [`Code::CredentialRefused`] if the issuer refuses, or registers something else; [`Code::UpstreamFailed`] if it
-    /// cannot be asked; [`Code::TooMany`].
+    /// cannot be asked; [`Code::TooMany`]; [`Code::RateLimited`] while issuers are asked for others of the tenant.
     pub async fn register_credential(
         self: &Arc<Self>,
         context: &TenantContext,
@@ -74,6 +75,7 @@ impl Executor {
         if known.as_ref().is_some_and(|known| !waits_for_registration(known)) {
             return Err(Problem::new(Code::Conflict, "a credential of this name exists"));
         }
+        let turn = self.issuers.take(context.tenant(), ISSUERS_BUSY)?;
         let record = match known {
             Some(known) => known,
             None => self.store_waiting(context, &CredentialId::random(), new.clone()).await?,
@@ -81,7 +83,7 @@ impl Executor {
         // A task of its own: a client whose answer is lost because nobody waits any more is left at its issuer.
         let (executor, running, by) = (Arc::clone(self), self.running()?, context.principal().clone());
         let registering = tokio::spawn(async move {
-            let _running = running;
+            let (_running, _turn) = (running, turn);
             executor.register(&by, &record, (new, asked), initial).await
         });
         registering.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "look at it before you try again")))

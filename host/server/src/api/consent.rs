@@ -69,7 +69,7 @@ pub(crate) struct AuthorizeBody {
 /// POST /v1/credentials/authorize
 pub(crate) async fn authorize(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let body: AuthorizeBody = input.json(&app.limits).await?;
-    let found = body.kind.found(&app.executor, &context).await?;
+    let found = body.kind.found(&app.executor, &context, &body.name).await?;
     let new = NewCredential {
         name: body.name,
         kind: found.kind,

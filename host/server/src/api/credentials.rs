@@ -125,9 +125,10 @@ impl<'de> Deserialize<'de> for Value {
 /// POST /v1/credentials
 pub(crate) async fn store(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let body: StoreBody = input.json(&app.limits).await?;
+    let kind = body.kind.found(&app.executor, &context, &body.name).await?.kind;
     let new = NewCredential {
         name: body.name,
-        kind: body.kind.found(&app.executor, &context).await?.kind,
+        kind,
         owner: body.owner,
         justification: body.justification,
         expires: body.expires,

@@ -37,12 +37,17 @@ impl<'de> Deserialize<'de> for Kind {
 }
 
 impl Kind {
-    /// Asks the issuer, where something is still to be found.
-    pub(crate) async fn found(self, executor: &Executor, context: &TenantContext) -> Result<Found, Problem> {
+    /// Asks the issuer, where something is still to be found, for a credential of this name.
+    pub(crate) async fn found(
+        self,
+        executor: &Executor,
+        context: &TenantContext,
+        name: &str,
+    ) -> Result<Found, Problem> {
         match self {
             Self::Whole(kind) => Ok(Found { kind: *kind, authorize_url: None, registration_url: None }),
             Self::ByIssuer(discovery) => {
-                let found = executor.discover(context, &discovery).await?;
+                let found = executor.discover(context, name, &discovery).await?;
                 let (authorize_url, registration_url) = (found.authorize_url, found.registration_url);
                 Ok(Found { kind: found.kind, authorize_url, registration_url })
             }

@@ -69,7 +69,7 @@ pub(crate) struct RegisterBody {
 /// POST /v1/credentials/register
 pub(crate) async fn register(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let body: RegisterBody = input.json(&app.limits).await?;
-    let found = body.kind.found(&app.executor, &context).await?;
+    let found = body.kind.found(&app.executor, &context, &body.name).await?;
     let registration_url = kind::named(body.registration_url, found.registration_url, "registration_url")?;
     let new = NewCredential {
         name: body.name,
