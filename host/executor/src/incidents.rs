@@ -39,6 +39,7 @@ use crate::Executor;
 use crate::act;
 use crate::notices::Notice;
 
+use own::Walk;
 pub(crate) use own::Walks;
 pub use report::ActUse;
 pub use report::CallUse;

@@ -2,7 +2,6 @@
 //! the tenant's grants go. Never about a package or another tenant: those are the operator's, who sees these, too.
 //! Whoever opens one may carry out the mild act that it goes beyond, and may read the tenant's part of the ledger.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use keybearer_contract::Code;
@@ -16,7 +15,7 @@ use keybearer_gate::IncidentRecord;
 use keybearer_gate::IncidentSubject;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
-use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
 
 use super::CloseIncident;
 use super::ExposureReport;
@@ -26,6 +25,8 @@ use super::Opener;
 use super::views;
 use crate::Executor;
 use crate::revocation::named_principal;
+use crate::turns::Turn;
+use crate::turns::Turns;
 
 impl Executor {
     /// Opens an incident about something of the tenant's own, as [`Self::open_incident`] does.
@@ -76,8 +77,8 @@ impl Executor {
     ) -> Result<ExposureReport, Problem> {
         may_look(context)?;
         let incident = self.find_own_incident(context, id)?;
-        let _walk = self.walks.enter(context.tenant())?;
-        let report = self.report_of(&incident, views::own_view(&incident)).await?;
+        let walk = self.walks.enter(context.tenant()).await?;
+        let report = self.report_of(&incident, views::own_view(&incident), Some(walk)).await?;
         // How much everybody does together is not a tenant's to know.
         Ok(ExposureReport { records: report.records_of_it, ..report })
     }
@@ -183,46 +184,59 @@ fn scope_of(subject: &IncidentSubject) -> Scope {
     }
 }
 
-/// Which tenants have the whole ledger read now: one at a time for each, so that none keeps the disk busy.
-#[derive(Default)]
-pub(crate) struct Walks(Mutex<HashSet<TenantId>>);
-
-/// One of them, until it is dropped.
-pub(crate) struct Walk<'walks> {
-    walks: &'walks Walks,
-    tenant: TenantId,
+/// Reports that tenants have put together, for which the whole ledger is read, everybody's records with it: one at a
+/// time, in the order in which they were asked for, and for each tenant one that goes on or waits. So tenants keep one
+/// reader busy, however many ask.
+pub(crate) struct Walks {
+    asked: Arc<Turns>,
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Walks {
-    /// # Errors
-    /// [`Code::RateLimited`] while there is one for this tenant.
-    pub(crate) fn enter(&self, tenant: &TenantId) -> Result<Walk<'_>, Problem> {
-        if self.0.lock().insert(tenant.clone()) {
-            return Ok(Walk { walks: self, tenant: tenant.clone() });
-        }
-        let mut problem = Problem::new(Code::RateLimited, "a report is put together for the tenant: wait for it");
-        problem.retry_after_s = Some(5);
-        Err(problem)
+/// One of them, until it is dropped.
+pub(crate) struct Walk {
+    _asked: Turn,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Default for Walks {
+    fn default() -> Self {
+        Self { asked: Turns::new(1), turn: Arc::default() }
     }
 }
 
-impl Drop for Walk<'_> {
-    fn drop(&mut self) {
-        self.walks.0.lock().remove(&self.tenant);
+impl Walks {
+    /// Waits for the tenant's turn.
+    ///
+    /// # Errors
+    /// [`Code::RateLimited`] while there is one for this tenant.
+    pub(crate) async fn enter(&self, tenant: &TenantId) -> Result<Walk, Problem> {
+        let asked = self.asked.take(tenant, "a report is put together for the tenant: wait for it")?;
+        Ok(Walk { _asked: asked, _turn: Arc::clone(&self.turn).lock_owned().await })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn one_tenants_walk_through_the_ledger_is_one_at_a_time_and_no_other_tenants_wait() {
+    #[tokio::test(start_paused = true)]
+    async fn r11_p9_tenants_have_the_ledger_read_one_after_the_other_and_each_once_at_a_time() {
+        // If it failed, some tenants that ask for reports in a loop would keep the machine reading for nobody else.
         let (walks, mine, other) = (Walks::default(), TenantId::random(), TenantId::random());
-        let first = walks.enter(&mine).expect("the first");
-        assert_eq!(walks.enter(&mine).err().map(|problem| problem.code), Some(Code::RateLimited));
-        assert!(walks.enter(&other).is_ok());
+        let first = walks.enter(&mine).await.expect("the first");
+        assert_eq!(walks.enter(&mine).await.err().map(|problem| problem.code), Some(Code::RateLimited));
+        let mut second = std::pin::pin!(walks.enter(&other));
+        let wait = Duration::from_secs(60);
+        assert!(tokio::time::timeout(wait, &mut second).await.is_err(), "it waits for its turn");
+        assert_eq!(walks.enter(&other).await.err().map(|problem| problem.code), Some(Code::RateLimited));
         drop(first);
-        assert!(walks.enter(&mine).is_ok());
+        // Whoever had his turn is behind whoever waits.
+        let mut again = std::pin::pin!(walks.enter(&mine));
+        assert!(tokio::time::timeout(wait, &mut again).await.is_err());
+        let second = second.await.expect("the second");
+        drop(second);
+        assert!(again.await.is_ok());
     }
 }

@@ -21,6 +21,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::IncidentView;
+use super::Walk;
 use super::exposure::Gatherer;
 use super::exposure::word;
 use super::views;
@@ -284,18 +285,21 @@ impl Executor {
         id: &IncidentId,
     ) -> Result<ExposureReport, Problem> {
         let incident = self.store.incident(id).ok_or_else(Problem::not_found)?;
-        self.report_of(&incident, views::view(&incident)).await
+        self.report_of(&incident, views::view(&incident), None).await
     }
 
-    /// The report, with the incident as whoever asks is shown it.
+    /// The report, with the incident as whoever asks is shown it. A walk is over when the ledger is read, whoever hangs
+    /// up meanwhile.
     pub(super) async fn report_of(
         &self,
         incident: &IncidentRecord,
         view: IncidentView,
+        walk: Option<Walk>,
     ) -> Result<ExposureReport, Problem> {
         let (subject, labels) = (incident.subject.clone(), self.labels_of(&incident.subject));
         let (reader, mut gatherer, made) = (self.ledger.reader(), Gatherer::new(subject, labels), UnixMillis::now());
         let gathered = tokio::task::spawn_blocking(move || {
+            let _walk = walk;
             let records = reader.visit(&mut gatherer)?;
             std::io::Result::Ok(gatherer.end(view, made, records))
         });
