@@ -28,7 +28,7 @@ use crate::LedgerUnavailable;
 use crate::Purpose;
 use crate::record;
 use crate::record::encode;
-use crate::writer::Effect;
+use crate::standing::Effect;
 
 /// Proof that the intent of one dispatch is in the ledger (P6). Made by this room only, not `Clone`:
 /// it is spent on arming exactly one request.

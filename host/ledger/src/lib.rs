@@ -30,6 +30,7 @@ mod read;
 mod record;
 mod recover;
 mod run;
+mod standing;
 mod sync;
 mod verify;
 mod writer;

@@ -49,15 +49,15 @@ use crate::read::Segment;
 use crate::read::segments;
 use crate::record::Body;
 use crate::record::encode;
+use crate::standing::Begun;
+use crate::standing::Effect;
+use crate::standing::Standing;
+use crate::standing::begin_segment;
 use crate::verify::Chain;
-use crate::writer::Begun;
-use crate::writer::Effect;
 use crate::writer::Inner;
 use crate::writer::Signal;
-use crate::writer::Standing;
 use crate::writer::Synced;
 use crate::writer::Writer;
-use crate::writer::begin_segment;
 
 /// What was found when the ledger was opened.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::Ledger;
 use crate::LedgerUnavailable;
 use crate::record::encode;
-use crate::writer::Effect;
+use crate::standing::Effect;
 
 /// What is known of a run, for records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
