@@ -14,6 +14,7 @@ use keybearer_gate::Rights;
 use keybearer_ledger::DispatchOutcome;
 use keybearer_ledger::Fault;
 use keybearer_ledger::Intent;
+use keybearer_ledger::SignatureDetails;
 use keybearer_sandbox::GuestFault;
 use keybearer_sandbox::SigningFault;
 use keybearer_strongbox::LeaseRefused;
@@ -86,8 +87,10 @@ impl Shared {
         if self.held.is_stopped() {
             return Err(SigningFault::Host.into());
         }
-        let (ledger, version, epoch) = (&self.executor.ledger, selected.version(), selected.epoch());
-        let intended = ledger.intend_signature(&cleared, version, epoch, &self.made).await;
+        let digest_key = self.executor.strongbox.digest_key(&self.facts.tenant).map_err(|_| SigningFault::Host)?;
+        let (version, epoch) = (selected.version(), selected.epoch());
+        let details = SignatureDetails { version, epoch, digest_key: &digest_key, withheld: &self.made };
+        let intended = self.executor.ledger.intend_signature(&cleared, details).await;
         let (intent, entry) = intended.map_err(|_| SigningFault::Host)?;
         // Counted in and entered before it is looked at again whether it may be: a revocation finds it, or it finds
         // the revocation.

@@ -81,6 +81,9 @@ pub struct UrlToSign {
 pub struct Signed {
     /// blake3, in hex.
     pub blake3: String,
+    /// Whether under a key of the tenant's, so that nobody without it finds by trying what was signed.
+    #[serde(default, rename = "keyed", skip_serializing_if = "std::ops::Not::not")]
+    pub is_keyed: bool,
     /// Its length.
     pub bytes: u64,
 }
@@ -127,13 +130,20 @@ impl ClearedSignature {
     }
 
     /// What is signed, for records: the bytes under a MAC; the claims of a JWT as they stand in it; method, a space
-    /// and the URL as the guest said it.
+    /// and the URL as the guest said it. Under a key of the tenant's: an amount or a number would be found by trying. Not
+    /// so a JWT, whose `jti` cannot be guessed: whoever comes upon one finds its call.
     #[must_use]
-    pub fn signed(&self) -> Signed {
-        let of = |bytes: &[u8]| Signed { blake3: blake3::hash(bytes).to_string(), bytes: bytes.len() as u64 };
+    pub fn signed(&self, key: &[u8; 32]) -> Signed {
+        let of = |bytes: &[u8]| {
+            let blake3 = blake3::keyed_hash(key, bytes).to_string();
+            Signed { blake3, is_keyed: true, bytes: bytes.len() as u64 }
+        };
         match &self.work {
             SigningWork::Mac(bytes) => of(bytes),
-            SigningWork::Jwt { claims, .. } => of(claims.as_bytes()),
+            SigningWork::Jwt { claims, .. } => {
+                let blake3 = blake3::hash(claims.as_bytes()).to_string();
+                Signed { blake3, is_keyed: false, bytes: claims.len() as u64 }
+            }
             SigningWork::Url(url) => {
                 let UrlToSign { method, destination, path, query, .. } = url;
                 let query = query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();

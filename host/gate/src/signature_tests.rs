@@ -215,13 +215,20 @@ fn a_record_knows_what_was_signed_and_does_not_say_it() {
     let cleared =
         |asked| clear_signature(&facts, &manifest(), rights, asked, NOW).unwrap_or_else(|why| panic!("{why}"));
     let mac = cleared(asked_of("mac", message(b"a")));
-    assert_eq!(mac.signed().blake3, blake3::hash(b"orders-v1.a").to_string());
+    let key = [7; 32];
+    assert_eq!(mac.signed(&key).blake3, blake3::keyed_hash(&key, b"orders-v1.a").to_string());
+    assert_ne!(
+        mac.signed(&key).blake3,
+        blake3::hash(b"orders-v1.a").to_string(),
+        "one of few texts is found by trying"
+    );
+    assert_ne!(mac.signed(&key).blake3, mac.signed(&[8; 32]).blake3, "another tenant's is another");
     assert_eq!(
-        (mac.signed().bytes, mac.method(), mac.place(&crate::NothingWithheld).as_str()),
+        (mac.signed(&key).bytes, mac.method(), mac.place(&crate::NothingWithheld).as_str()),
         (11, None, "signing:mac")
     );
     let line = format!("{KEY}?uploads");
     let url = cleared(asked_of("url", url(Method::Get, &line, 60)));
-    assert_eq!(url.signed().blake3, blake3::hash(format!("GET {line}").as_bytes()).to_string());
+    assert_eq!(url.signed(&key).blake3, blake3::keyed_hash(&key, format!("GET {line}").as_bytes()).to_string());
     assert_eq!((url.method(), url.place(&crate::NothingWithheld).as_str()), (Some(Method::Get), KEY));
 }

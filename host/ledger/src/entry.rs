@@ -139,6 +139,18 @@ pub struct IntentDetails<'call> {
     pub withheld: &'call dyn Withheld,
 }
 
+/// What is known of a signature beside what was cleared.
+pub struct SignatureDetails<'call> {
+    /// The version that will sign.
+    pub version: u32,
+    /// The credential's epoch at selection.
+    pub epoch: u64,
+    /// The key of the tenant's under which the digest of what is signed is made.
+    pub digest_key: &'call [u8; 32],
+    /// What the record must not say.
+    pub withheld: &'call dyn Withheld,
+}
+
 impl Ledger {
     /// Records that a call was admitted. Waits neither for the disk nor for the kernel: nothing has come of it yet,
     /// and what does come of it is written behind it. A call that a crash cut off before is not listed as open.
@@ -172,9 +184,7 @@ impl Ledger {
     pub async fn intend_signature(
         &self,
         cleared: &ClearedSignature,
-        version: u32,
-        epoch: u64,
-        withheld: &dyn Withheld,
+        details: SignatureDetails<'_>,
     ) -> Result<(Intent, DispatchEntry), LedgerUnavailable> {
         let named = Named::by(Some(cleared.attach()));
         let facts = DispatchFacts {
@@ -182,14 +192,14 @@ impl Ledger {
             dispatch: DispatchId::random(),
             purpose: Purpose::Sign,
             method: cleared.method(),
-            place: cleared.place(withheld),
+            place: cleared.place(details.withheld),
             address: None,
-            signed: Some(cleared.signed()),
+            signed: Some(cleared.signed(details.digest_key)),
             credential: named.credential,
             slot: named.slot,
             grant: named.grant,
-            version: Some(version),
-            epoch: Some(epoch),
+            version: Some(details.version),
+            epoch: Some(details.epoch),
             svid: None,
         };
         self.intend_dispatch(facts).await

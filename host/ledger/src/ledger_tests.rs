@@ -34,6 +34,7 @@ use crate::testing::cleared_signature;
 use crate::testing::details;
 use crate::testing::facts;
 use crate::testing::run;
+use crate::testing::signing_details;
 use crate::testing::until;
 use crate::*;
 
@@ -93,10 +94,10 @@ fn every_line_reads_back_to_the_same_text_whoever_put_it_together() {
         ledger.refuse(&facts, &refused(refusal, url)).await.expect("refuses");
         ledger.refuse(&facts, &refused(Refusal::Ambiguous, "\u{7}")).await.expect("refuses");
         let signature = cleared_signature(&facts, "a=b and no more");
-        let (intent, signing) = ledger.intend_signature(&signature, 2, 3, &NothingWithheld).await.expect("intends");
+        let (intent, signing) = ledger.intend_signature(&signature, signing_details()).await.expect("intends");
         assert!(intent.is_signature());
         signing.close(DispatchOutcome::signed()).await.expect("closes");
-        drop(ledger.intend_signature(&signature, 2, 3, &NothingWithheld).await.expect("intends"));
+        drop(ledger.intend_signature(&signature, signing_details()).await.expect("intends"));
         for what in
             [ToSign::Message(Vec::new()), ToSign::Url { method: Method::Get, url: url.to_owned(), expires_s: 1 }]
         {
@@ -178,7 +179,7 @@ fn p6_a_signature_names_everything_but_what_was_signed_of_which_it_has_the_diges
     let facts = facts();
     let cleared = cleared_signature(&facts, "order 7");
     let (intent, _entry) =
-        run(ledger.intend_signature(&cleared, 2, 3, &NothingWithheld)).unwrap_or_else(|error| panic!("{error}"));
+        run(ledger.intend_signature(&cleared, signing_details())).unwrap_or_else(|error| panic!("{error}"));
     let text = fs::read_to_string(place.segment()).expect("reads");
     let record: Record = serde_json::from_str(text.lines().last().expect("a line")).expect("a record");
     let Body::DispatchIntended { dispatch } = record.body else { panic!("{text}") };
@@ -187,7 +188,8 @@ fn p6_a_signature_names_everything_but_what_was_signed_of_which_it_has_the_diges
     assert_eq!((dispatch.method, dispatch.address, dispatch.version, dispatch.epoch), (None, None, Some(2), Some(3)));
     assert_eq!(dispatch.credential.as_ref(), Some(&cleared.attach().credential));
     let signed = dispatch.signed.expect("what was signed");
-    assert_eq!((signed.blake3, signed.bytes), (blake3::hash(b"orders-v1.order 7").to_string(), 17));
+    let digest = blake3::keyed_hash(signing_details().digest_key, b"orders-v1.order 7").to_string();
+    assert_eq!((signed.blake3, signed.bytes), (digest, 17));
     assert!(!text.contains("order 7"), "{text}");
 }
 

@@ -56,6 +56,7 @@ pub use entry::DispatchEntry;
 pub use entry::Intent;
 pub use entry::IntentDetails;
 pub use entry::Receipt;
+pub use entry::SignatureDetails;
 pub use line::ChainHash;
 pub use line::Head;
 pub use purpose::Purpose;

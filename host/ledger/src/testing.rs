@@ -31,6 +31,7 @@ use crate::LedgerConfig;
 use crate::LedgerRefused;
 use crate::Purpose;
 use crate::Recovery;
+use crate::SignatureDetails;
 
 /// Where a test makes the disk fail or wait.
 #[derive(Default)]
@@ -209,6 +210,10 @@ pub(crate) fn details() -> IntentDetails<'static> {
     let address: SocketAddr = "203.0.113.7:443".parse().expect("address");
     let (purpose, withheld) = (Purpose::Mint, &keybearer_gate::NothingWithheld);
     IntentDetails { version: Some(2), epoch: Some(3), address, purpose, svid: None, withheld }
+}
+
+pub(crate) fn signing_details() -> SignatureDetails<'static> {
+    SignatureDetails { version: 2, epoch: 3, digest_key: &[7; 32], withheld: &keybearer_gate::NothingWithheld }
 }
 
 /// Runs what may wait, on this thread.

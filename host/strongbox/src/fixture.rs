@@ -40,6 +40,7 @@ use keybearer_ledger::IntentDetails;
 use keybearer_ledger::Ledger;
 use keybearer_ledger::LedgerConfig;
 use keybearer_ledger::Purpose;
+use keybearer_ledger::SignatureDetails;
 use parking_lot::Mutex;
 
 use crate::Lease;
@@ -172,7 +173,8 @@ impl House {
     /// The intent of a signature, recorded in a ledger.
     pub(crate) async fn signing_intent(&self, cleared: &ClearedSignature, selected: &Selected) -> Intent {
         let (version, epoch) = (selected.version(), selected.epoch());
-        let recorded = self.ledger().intend_signature(cleared, version, epoch, &NothingWithheld).await;
+        let details = SignatureDetails { version, epoch, digest_key: &[7; 32], withheld: &NothingWithheld };
+        let recorded = self.ledger().intend_signature(cleared, details).await;
         recorded.unwrap_or_else(|error| panic!("{error}")).0
     }
 

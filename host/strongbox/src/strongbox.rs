@@ -51,6 +51,7 @@ pub struct Strongbox {
 
 /// A tenant's values and everything else of its have keys of their own.
 const VALUES: &str = "keybearer 2026-11 tenant key: credential values";
+const DIGESTS: &str = "keybearer 2026-11 tenant key: digests of what was signed";
 const ANSWERS: &str = "keybearer 2026-11 tenant key: everything else";
 
 impl Strongbox {
@@ -288,31 +289,46 @@ impl Strongbox {
         self.tenant_key(&record.tenant, VALUES)?.open(&aad, &stored.sealed)
     }
 
+    /// The key of a tenant's under which records have digests of what was signed for it: it goes with the tenant, and the
+    /// same text has another digest of another tenant's.
+    ///
+    /// # Errors
+    /// [`SealBroken`] if the tenant's data key is missing or does not open.
+    pub fn digest_key(&self, tenant: &TenantId) -> Result<Zeroizing<[u8; 32]>, SealBroken> {
+        let wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        Ok(seal::derive_key(&self.data_key(tenant, wrapped)?.0, DIGESTS))
+    }
+
     fn tenant_key(&self, tenant: &TenantId, use_: Use) -> Result<Arc<SealingKey>, SealBroken> {
-        let mut wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
+        let wrapped = self.directory.data_key(tenant).ok_or(SealBroken)?;
         if let Some(key) = self.keys.kept(tenant, use_, &wrapped) {
             return Ok(key);
         }
+        let (data_key, wrapped) = self.data_key(tenant, wrapped)?;
+        let key = Arc::new(seal::subkey(&data_key, use_));
+        self.keys.keep(tenant, use_, wrapped, &key);
+        // A tenant that left meanwhile leaves no key behind.
+        if self.directory.data_key(tenant).is_none() {
+            self.keys.forget(tenant);
+        }
+        Ok(key)
+    }
+
+    /// A tenant's data key, and the wrapped one that it came from.
+    fn data_key(&self, tenant: &TenantId, mut wrapped: Sealed) -> Result<(Secret, Sealed), SealBroken> {
         let aad = seal::data_key_aad(tenant);
         loop {
-            let broken = match self.master().unwrap(&aad, &wrapped) {
-                Ok(data_key) => {
-                    let key = Arc::new(seal::subkey(&data_key, use_));
-                    self.keys.keep(tenant, use_, wrapped, &key);
-                    // A tenant that left meanwhile leaves no key behind.
-                    if self.directory.data_key(tenant).is_none() {
-                        self.keys.forget(tenant);
+            match self.master().unwrap(&aad, &wrapped) {
+                Ok(data_key) => return Ok((data_key, wrapped)),
+                Err(broken) => {
+                    // A rotation of the master key that ended between the two looks has wrapped it anew.
+                    let now = self.directory.data_key(tenant).ok_or(SealBroken)?;
+                    if now == wrapped {
+                        return Err(broken);
                     }
-                    return Ok(key);
+                    wrapped = now;
                 }
-                Err(broken) => broken,
-            };
-            // A rotation of the master key that ended between the two looks has wrapped it anew.
-            let now = self.directory.data_key(tenant).ok_or(SealBroken)?;
-            if now == wrapped {
-                return Err(broken);
             }
-            wrapped = now;
         }
     }
 

@@ -185,3 +185,14 @@ fn a_value_is_not_accepted_for_a_tenant_without_a_data_key() {
         house.strongbox.accept(&TenantId::random(), &CredentialId::random(), 1, &CredentialKind::Bearer, value);
     assert_eq!(refused.err(), Some(ValueRefused::Unsealable));
 }
+
+// If it failed, whoever reads two tenants' records could tell that the same was signed for both, or try what it was.
+#[test]
+fn the_digests_of_what_was_signed_are_under_a_key_of_each_tenants_own() {
+    let house = House::new();
+    let (one, other) = (house.tenant(), house.tenant());
+    let key = |tenant: &TenantId| *house.strongbox.digest_key(tenant).expect("a data key");
+    assert_eq!(key(&one), key(&one));
+    assert_ne!(key(&one), key(&other));
+    assert!(house.strongbox.digest_key(&TenantId::random()).is_err(), "nor is there one of nobody's");
+}
