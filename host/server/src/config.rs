@@ -230,6 +230,10 @@ mod tests {
                 "[workload_api]\nsocket = \"unix:///a\"\ntenants = { \"spiffe://x/y\" = [\"A\"] }",
                 "workload_api.tenants",
             ),
+            (
+                "[workload_api]\nsocket = \"unix:///a\"\ntenants = { \"spiffe://x/y\" = [\"acme\", \"globex\"] }",
+                "workload_api.tenants",
+            ),
             ("[[spiffe]]\nid = \"https://x\"\ntenant = \"acme\"\nscopes = [\"call\"]", "spiffe.id"),
             ("[[spiffe]]\nid = \"spiffe://x/y\"\ntenant = \"Acme\"\nscopes = [\"call\"]", "spiffe.tenant"),
             ("[[spiffe]]\nid = \"spiffe://x/y\"\ntenant = \"acme\"\nscopes = [\"all\"]", "spiffe.scopes"),

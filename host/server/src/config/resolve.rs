@@ -259,6 +259,11 @@ fn workload_api(api: file::WorkloadApi) -> anyhow::Result<WorkloadApi> {
         .with_context(|| format!("workload_api.socket: write unix:///path/to/agent.sock; not `{}`", api.socket))?;
     let tenants = api.tenants.into_iter().map(|(id, tenants)| {
         let known = id.parse().with_context(|| format!("workload_api.tenants: `{id}`"))?;
+        // Its SVIDs go where a tenant's recipes say: another that may use the id could be the first one there.
+        ensure!(
+            tenants.len() <= 1,
+            "workload_api.tenants: `{id}` is for more than one tenant: register an id for each with the agent"
+        );
         let tenants = tenants.iter().map(|tenant| tenant_key("workload_api.tenants", tenant));
         Ok((known, tenants.collect::<anyhow::Result<_>>()?))
     });
