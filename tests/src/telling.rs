@@ -46,6 +46,7 @@ struct Told {
     events: tokio::sync::broadcast::Sender<Option<Message>>,
     listening: watch::Sender<usize>,
     held: watch::Sender<Held>,
+    flood: watch::Sender<Option<Message>>,
 }
 
 /// What is answered late.
@@ -69,6 +70,8 @@ struct Held {
 struct State {
     tokens: Vec<String>,
     keys: HashMap<String, (String, u64)>,
+    before: HashMap<String, (String, u64)>,
+    lags: bool,
     reads: usize,
     /// What is asked for is answered like this instead.
     refuses_events: Option<u16>,
@@ -93,6 +96,7 @@ impl TellingVault {
             events: tokio::sync::broadcast::channel(64).0,
             listening: watch::Sender::new(0),
             held: watch::Sender::default(),
+            flood: watch::Sender::default(),
         });
         let shared = Arc::clone(&told);
         let task = tokio::spawn(async move {
@@ -131,18 +135,32 @@ impl TellingVault {
         let value = canary("told-");
         let mut state = self.told.state.lock();
         let version = state.keys.get(key).map_or(0, |(_, version)| *version) + 1;
-        state.keys.insert(key.to_owned(), (value.clone(), version));
+        if let Some(before) = state.keys.insert(key.to_owned(), (value.clone(), version)) {
+            state.before.insert(key.to_owned(), before);
+        }
+        value
+    }
+
+    /// The same, as this version: as a key is that was deleted with its metadata and begun anew.
+    pub fn put_as(&self, key: &str, version: u64) -> String {
+        let value = canary("told-");
+        self.told.state.lock().keys.insert(key.to_owned(), (value.clone(), version));
         value
     }
 
     /// Tells that a key was written, as the documentation of events has it.
     pub fn tell(&self, key: &str) {
+        self.say(&self.event(key));
+    }
+
+    fn event(&self, key: &str) -> String {
+        let version = self.told.state.lock().keys.get(key).map_or(1, |(_, version)| *version);
         let path = format!("secret/data/{key}");
         let id = canary("").split_off(8);
         let event = json!({
             "data": {
                 "event": {"id": id, "metadata": {
-                    "current_version": "2", "data_path": path, "modified": "true", "oldest_version": "0",
+                    "current_version": version.to_string(), "data_path": path, "modified": "true", "oldest_version": "0",
                     "operation": "data-write", "path": path,
                 }},
                 "event_type": "kv-v2/data-write",
@@ -152,7 +170,17 @@ impl TellingVault {
             "datacontentype": "application/cloudevents", "id": id, "source": "vault://tests", "specversion": "1.0",
             "time": "2026-11-22T10:00:00.000000000Z", "type": "*",
         });
-        self.say(&event.to_string());
+        event.to_string()
+    }
+
+    /// Tells whoever listens, without a pause, that a key was written.
+    pub fn flood(&self, key: &str) {
+        self.told.flood.send_replace(Some(Message::text(self.event(key))));
+    }
+
+    /// Reads of a key give its version from before the last one until this is said again, as a replica does that lags.
+    pub fn lag(&self, lags: bool) {
+        self.told.state.lock().lags = lags;
     }
 
     /// Sends this text to whoever listens.
@@ -280,7 +308,7 @@ async fn answer(told: &Arc<Told>, mut request: hyper::Request<Incoming>) -> Resp
         let found = {
             let mut state = told.state.lock();
             state.reads += 1;
-            state.keys.get(key).cloned()
+            if state.lags { state.before.get(key).cloned() } else { state.keys.get(key).cloned() }
         };
         told.pass(Hold::Reads).await;
         let Some((value, version)) = found else { return json_answer(404, &json!({"errors": []})) };
@@ -319,8 +347,15 @@ async fn serve_events(told: Arc<Told>, upgrade: OnUpgrade) {
     let Ok(upgraded) = upgrade.await else { return };
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
     told.listening.send_modify(|opened| *opened += 1);
+    let mut flood = told.flood.subscribe();
     loop {
         tokio::select! {
+            // Cloned before anything else is waited for: what it gives is a lock.
+            message = async { flood.wait_for(Option::is_some).await.ok()?.clone() } => {
+                let Some(message) = message else { return };
+                while socket.send(message.clone()).await.is_ok() {}
+                return;
+            }
             event = events.recv() => match event {
                 Ok(Some(message)) if socket.send(message.clone()).await.is_ok() => {}
                 _ => return,

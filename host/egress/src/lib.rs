@@ -8,6 +8,7 @@
 mod address;
 #[cfg(test)]
 mod armed_tests;
+mod budget;
 mod config;
 mod dial;
 mod dispatch;

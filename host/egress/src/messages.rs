@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::SendReason;
+use crate::budget::Budgeted;
 
 /// What came of asking for one.
 pub enum Opened {
@@ -47,7 +48,7 @@ impl Opened {
 
 /// A connection on which messages come in.
 pub struct Messages {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: WebSocketStream<Budgeted<TokioIo<Upgraded>>>,
     heard: Instant,
     asked: Instant,
 }
@@ -75,7 +76,8 @@ impl Messages {
             .read_buffer_size(4 << 10)
             .max_write_buffer_size(4 << 10)
             .write_buffer_size(0);
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config)).await;
+        let said = Budgeted::new(TokioIo::new(upgraded));
+        let socket = WebSocketStream::from_raw_socket(said, Role::Client, Some(config)).await;
         Self { socket, heard: Instant::now(), asked: Instant::now() }
     }
 
@@ -83,11 +85,13 @@ impl Messages {
     ///
     /// # Errors
     /// [`SendReason::Timeout`] if the peer is silent for 45 seconds, [`SendReason::Unreachable`] if it said goodbye,
-    /// [`SendReason::MalformedAnswer`] if what it says is no WebSocket or too long. The connection is of no use then.
+    /// [`SendReason::MalformedAnswer`] if what it says is no WebSocket or too long, [`SendReason::AnswerTooLarge`] if it
+    /// says more in a minute than 6000 messages, signs of life included, or 4 MiB. The connection is of no use then.
     pub async fn next(&mut self) -> Result<Bytes, SendReason> {
         loop {
             let until = (self.asked + ASK_EVERY).min(self.heard + SILENCE_MAX);
             match tokio::time::timeout_at(until, self.socket.next()).await {
+                Ok(Some(Ok(_))) if !self.socket.get_mut().spend(1, 0) => return Err(SendReason::AnswerTooLarge),
                 Ok(Some(Ok(message))) => {
                     self.heard = Instant::now();
                     match message {
@@ -97,6 +101,7 @@ impl Messages {
                         Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     }
                 }
+                Ok(Some(Err(_))) if self.socket.get_ref().is_spent() => return Err(SendReason::AnswerTooLarge),
                 Ok(Some(Err(_))) => return Err(SendReason::MalformedAnswer),
                 Ok(None) => return Err(SendReason::Unreachable),
                 Err(_) if self.heard.elapsed() >= SILENCE_MAX => return Err(SendReason::Timeout),

@@ -260,6 +260,7 @@ impl keybearer_sources::Messages for Incoming {
     async fn next(&mut self) -> Result<bytes::Bytes, MintFault> {
         self.0.next().await.map_err(|reason| match reason {
             keybearer_egress::SendReason::Timeout => MintFault::TimedOut,
+            keybearer_egress::SendReason::AnswerTooLarge => MintFault::TellsTooMuch,
             _ => MintFault::Unavailable,
         })
     }

@@ -9,6 +9,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use keybearer_contract::Code;
 use keybearer_contract::CredentialId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
@@ -157,10 +158,10 @@ impl Executor {
         loop {
             tokio::select! {
                 told = tidings.changed() => match told {
-                    Ok(()) => {
+                    Ok(version) => {
                         // Nobody reads on: what is told from now on is missed.
                         self.stop_relying(key);
-                        self.end_fetched(key).await;
+                        self.end_fetched(key, version).await;
                         return Ended::Changed;
                     }
                     Err(fault) => return Ended::Broken(fault),
@@ -176,8 +177,18 @@ impl Executor {
         }
     }
 
-    /// What was fetched is used no more.
-    async fn end_fetched(&self, (tenant, id): &Key) {
+    /// What was fetched is used no more, nor is what a replica still gives that lags behind this version.
+    async fn end_fetched(&self, (tenant, id): &Key, version: Option<u64>) {
+        if let Some(version) = version {
+            let (store, of, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
+            let noted = crate::blocking(move || store.note_source_version(&of, &subject, version)).await;
+            // Conflict: a higher one was heard of before.
+            if let Err(problem) = noted
+                && problem.code != Code::Conflict
+            {
+                tracing::warn!(%tenant, credential = %id, %problem, "the version that a source told could not be noted");
+            }
+        }
         if let Err(problem) = self.invalidate(tenant, id, PrincipalLabel::host()).await {
             tracing::warn!(%tenant, credential = %id, %problem, "what a source told could not be acted on");
         }
@@ -205,7 +216,12 @@ async fn go_on_listening(executor: Weak<Executor>, key: Key) {
             Ended::Broken(fault) => {
                 let (tenant, credential) = &key;
                 tracing::warn!(%tenant, %credential, %fault, "a source tells nothing: what is fetched is used for {UNWATCHED_S} s at most");
-                if was_heard { PAUSE } else { (pause * 2).min(PAUSE_MAX) }
+                match fault {
+                    // What it may say in a minute it has said.
+                    MintFault::TellsTooMuch => PAUSE_MAX,
+                    _ if was_heard => PAUSE,
+                    _ => (pause * 2).min(PAUSE_MAX),
+                }
             }
         };
         drop(held);

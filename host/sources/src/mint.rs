@@ -45,6 +45,9 @@ pub enum MintFault {
     /// The source cannot be reached, fails, talks nonsense, or too many wait for it.
     #[error("the source is unavailable")]
     Unavailable,
+    /// The source tells more than is listened to.
+    #[error("the source tells more than is listened to")]
+    TellsTooMuch,
     /// The source did not answer in time.
     #[error("the source did not answer in time")]
     TimedOut,

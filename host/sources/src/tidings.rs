@@ -45,11 +45,12 @@ pub trait Messages: Send {
 
 /// What a source tells of one credential: the shape that every kind of subscription has.
 pub trait Tidings: Send {
-    /// Waits until what is fetched with the credential may have changed. Whoever stops waiting misses nothing.
+    /// Waits until what is fetched with the credential may have changed, and says as which version, if it was told: one
+    /// that is older is not used from then on. Whoever stops waiting misses nothing.
     ///
     /// # Errors
     /// [`MintFault`]: nothing more is told, and changes go unseen from now on.
-    fn changed(&mut self) -> impl Future<Output = Result<(), MintFault>> + Send;
+    fn changed(&mut self) -> impl Future<Output = Result<Option<u64>, MintFault>> + Send;
 }
 
 /// Has the credential's source tell of changes; none for a recipe that does not ask for that.

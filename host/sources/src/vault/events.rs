@@ -35,12 +35,13 @@ impl<M: Messages> VaultEvents<M> {
 }
 
 impl<M: Messages> Tidings for VaultEvents<M> {
-    async fn changed(&mut self) -> Result<(), MintFault> {
+    async fn changed(&mut self) -> Result<Option<u64>, MintFault> {
         loop {
             let message = self.messages.next().await?;
             // What is not understood may have been about this key: then nobody may rely on being told.
-            if is_about(&self.recipe, &message).ok_or(AnswerRefused::Malformed)? {
-                return Ok(());
+            match about(&self.recipe, &message).ok_or(AnswerRefused::Malformed)? {
+                About::Another => {}
+                About::This { version } => return Ok(version),
             }
         }
     }
@@ -64,20 +65,37 @@ fn subscription(recipe: &VaultKv) -> Result<Exchange, NotCanonical> {
     Ok(exchange.auth(Auth::Header(TOKEN_HEADER, Ingredient::Held(TOKEN))))
 }
 
-/// Whether an event says that this key changed; none if it is no event.
-fn is_about(recipe: &VaultKv, message: &[u8]) -> Option<bool> {
+/// What an event is about.
+#[derive(Debug, PartialEq, Eq)]
+enum About {
+    Another,
+    /// The recipe's key, which was written as this version, or something else was done to it.
+    This {
+        version: Option<u64>,
+    },
+}
+
+/// None if it is no event.
+fn about(recipe: &VaultKv, message: &[u8]) -> Option<About> {
     let event: Value = serde_json::from_slice(message).ok()?;
     let metadata = event.pointer("/data/event/metadata")?.as_object()?;
     let text = |name: &str| metadata.get(name).and_then(Value::as_str);
-    text("operation")?;
+    let operation = text("operation")?;
     // Of a key's metadata alone (`metadata-write`), an event says that no data was modified.
     if text("modified") == Some("false") {
-        return Some(false);
+        return Some(About::Another);
     }
     let path = text("data_path").or_else(|| text("path"))?;
     // Before 1.17 a path was relative to its mount, which stands beside.
     let mount = event.pointer("/data/plugin_info/mount_path").and_then(Value::as_str).unwrap_or_default();
-    Some(recipe.is_told_of(path) || recipe.is_told_of(&format!("{mount}{path}")))
+    if !recipe.is_told_of(path) && !recipe.is_told_of(&format!("{mount}{path}")) {
+        return Some(About::Another);
+    }
+    // A read gives this one from now on; what else is done to a key gives none a number, and another mount's say nothing
+    // of this one's.
+    let is_written =
+        matches!(operation, "data-write" | "data-patch") && mount.trim_end_matches('/') == recipe.mount.as_str();
+    Some(About::This { version: text("current_version").filter(|_| is_written).and_then(|text| text.parse().ok()) })
 }
 
 #[cfg(test)]
@@ -86,13 +104,13 @@ mod tests {
 
     use super::*;
 
-    fn about(event: &Value) -> Option<bool> {
+    fn told(event: &Value) -> Option<About> {
         let recipe = json!({
             "server": {"url": "https://vault.example.com:8200/", "login": {"method": "approle"}},
             "mount": "secret", "path": "acme/stripe", "field": "value", "events": true,
         });
         let recipe: VaultKv = serde_json::from_value(recipe).expect("a recipe");
-        is_about(&recipe, event.to_string().as_bytes())
+        about(&recipe, event.to_string().as_bytes())
     }
 
     fn event(metadata: &Value) -> Value {
@@ -112,29 +130,34 @@ mod tests {
     fn r03_an_event_is_about_the_key_that_it_names_whatever_was_done_to_it() {
         // If it failed, a key that was rotated or destroyed in Vault would be used on, or every write would be a fetch.
         let of = |operation: &str, path: &str| {
-            about(&event(&json!({"operation": operation, "path": path, "current_version": "2", "oldest_version": "0"})))
+            told(&event(&json!({"operation": operation, "path": path, "current_version": "2", "oldest_version": "0"})))
         };
-        for (operation, path) in [
-            ("data-write", "secret/data/acme/stripe"),
-            ("data-write", "data/acme/stripe"),
-            ("data-patch", "secret/data/acme/stripe"),
-            ("destroy", "secret/destroy/acme/stripe"),
-            ("metadata-delete", "secret/metadata/acme/stripe"),
+        for (operation, path, version) in [
+            ("data-write", "secret/data/acme/stripe", Some(2)),
+            ("data-write", "data/acme/stripe", Some(2)),
+            ("data-patch", "secret/data/acme/stripe", Some(2)),
+            ("data-delete", "secret/data/acme/stripe", None),
+            ("destroy", "secret/destroy/acme/stripe", None),
+            ("metadata-delete", "secret/metadata/acme/stripe", None),
         ] {
-            assert_eq!(of(operation, path), Some(true), "{path}");
+            assert_eq!(of(operation, path), Some(About::This { version }), "{path}");
         }
         for path in ["secret/data/acme/stripe2", "secret/data/stripe", "other/data/acme/stripe", "secret/data/acme", ""]
         {
-            assert_eq!(of("data-write", path), Some(false), "{path}");
+            assert_eq!(of("data-write", path), Some(About::Another), "{path}");
         }
         let with_data_path =
             json!({"operation": "undelete", "path": "secret/undelete/x", "data_path": "secret/data/acme/stripe"});
-        assert_eq!(about(&event(&with_data_path)), Some(true));
+        assert_eq!(told(&event(&with_data_path)), Some(About::This { version: None }));
         let untouched =
             json!({"operation": "metadata-write", "path": "secret/metadata/acme/stripe", "modified": "false"});
-        assert_eq!(about(&event(&untouched)), Some(false));
+        assert_eq!(told(&event(&untouched)), Some(About::Another));
+        let mut elsewhere =
+            event(&json!({"operation": "data-write", "path": "secret/data/acme/stripe", "current_version": "9"}));
+        elsewhere["data"]["plugin_info"]["mount_path"] = json!("other/");
+        assert_eq!(told(&elsewhere), Some(About::This { version: None }), "its number is not this key's");
         for bad in [json!({}), json!([]), json!("x"), event(&json!({"operation": 1})), event(&json!({"path": "x"}))] {
-            assert_eq!(about(&bad), None, "{bad}");
+            assert_eq!(told(&bad), None, "{bad}");
         }
     }
 }

@@ -237,3 +237,54 @@ async fn a14_while_a_source_tells_nothing_what_is_fetched_is_used_for_a_short_ti
     assert!(began.elapsed() <= Duration::from_secs(32), "{:?}", began.elapsed());
     Ok(())
 }
+
+// If it failed, a replica that lags behind would give the old value once more, and it would be used for as long as its
+// recipe allows: nobody tells of one change twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a04_a_version_from_before_what_was_told_is_not_used() -> anyhow::Result<()> {
+    let (stage, first) = Stage::start().await?;
+    stage.counted(1, 0).await?;
+    assert_eq!(stage.sent().await?, first);
+    let second = stage.vault.put("acme/stripe");
+    stage.vault.lag(true);
+    stage.vault.tell("acme/stripe");
+    stage.invalidated(1).await?;
+    let (reads, sent) = (stage.vault.reads(), stage.site.recorded().len());
+    assert!(stage.sent().await.is_err(), "what it was told of is not there yet");
+    assert_eq!(
+        (stage.vault.reads(), stage.site.recorded().len()),
+        (reads + 1, sent),
+        "it was asked, and nothing was sent"
+    );
+    stage.vault.lag(false);
+    let caught_up = async {
+        loop {
+            if let Ok(sent) = stage.sent().await {
+                return sent;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(10), caught_up).await?, second);
+    Ok(())
+}
+
+// If it failed, a tenant that names a server of its own as its Vault could keep every thread busy, outside of every quota.
+#[tokio::test(flavor = "multi_thread")]
+async fn a14_a_source_that_tells_without_pause_is_heard_no_more_and_slows_nobody() -> anyhow::Result<()> {
+    let (stage, first) = Stage::start().await?;
+    stage.counted(1, 0).await?;
+    let other = stage.server.tenant("other").await?;
+    stage.vault.flood("acme/other");
+    let began = std::time::Instant::now();
+    stage.counted(0, 1).await?;
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    for _ in 0..50 {
+        let asked = std::time::Instant::now();
+        assert_eq!(other.client.get("/v1/credentials").await?.status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    assert_eq!(stage.sent().await?, first, "it can still be asked");
+    assert_eq!(stage.vault.subscriptions().len(), 1, "it is not listened to again at once");
+    Ok(())
+}
