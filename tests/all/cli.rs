@@ -1,6 +1,7 @@
 //! The command line as people use it: in a folder of their own, with nothing but the binary.
 
 mod first_tool;
+mod lost;
 mod mistakes;
 mod once;
 mod secrets;

@@ -160,6 +160,16 @@ pub enum OpenRefused {
         /// Whose.
         tenant: String,
     },
+    /// There is no master key, and a store that needs one.
+    #[error(
+        "the master key {} is missing: put the key back that belongs to this store; without it nothing that is \
+         stored ever opens again",
+        path.display()
+    )]
+    KeyMissing {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The start could not be recorded.
     #[error("the ledger cannot be written: {0}")]
     Record(#[from] keybearer_ledger::LedgerUnavailable),
@@ -186,7 +196,7 @@ impl Executor {
         let path = config.folder.clone();
         std::fs::create_dir_all(&path).map_err(|why| OpenRefused::Folder { path, why })?;
         let store = Store::open(&config.folder.join("store.db"))?;
-        let master = MasterKey::open_or_create(config.folder.join("master.key"))?;
+        let master = master_key(config.folder.join("master.key"), &store)?;
         let rotating = master.is_rotating();
         let strongbox = Arc::new(Strongbox::new(master, Arc::clone(&store) as _));
         if rotating {
@@ -265,6 +275,20 @@ impl Executor {
         executor.take_up_notices();
         executor.take_up_incidents().await;
         Ok(executor)
+    }
+}
+
+/// The master key, made where no store hangs from one yet. A new one beside a store that it does not open would be taken
+/// for the store's own: by whoever puts a backup back without overwriting, and by the next backup.
+fn master_key(path: PathBuf, store: &Store) -> Result<MasterKey, OpenRefused> {
+    if store.data_keys().is_empty() && store.notice_target(&Addressee::Operator).is_none() {
+        return Ok(MasterKey::open_or_create(path)?);
+    }
+    match MasterKey::open(&path) {
+        Err(MasterKeyRefused::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(OpenRefused::KeyMissing { path })
+        }
+        opened => Ok(opened?),
     }
 }
 

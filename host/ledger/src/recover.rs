@@ -142,6 +142,14 @@ pub enum LedgerRefused {
         /// Where it was to be.
         path: PathBuf,
     },
+    /// The anchor is there, and the ledger that it is of is not.
+    #[error("the ledger in {} is gone, and its anchor {} is here: put the folder back", dir.display(), anchor.display())]
+    Gone {
+        /// Where it was.
+        dir: PathBuf,
+        /// What remembers it.
+        anchor: PathBuf,
+    },
     /// A ledger with records has no key.
     #[error("the ledger in {} has records and no checkpoint.key: put the key back", dir.display())]
     KeyMissing {
@@ -200,7 +208,13 @@ impl Ledger {
         let segments = segments(&config.dir).map_err(|error| LedgerRefused::io(&config.dir, error))?;
         let key = match SigningKey::load(&config.dir)? {
             Some(key) => key,
-            None if segments.is_empty() => SigningKey::create(&config.dir)?,
+            None if segments.is_empty() => {
+                // The key is older than the first line of its anchor: this one was another ledger's, which is gone.
+                if Anchor::read(&config.anchor)?.is_some_and(|lines| !lines.is_empty()) {
+                    return Err(LedgerRefused::Gone { dir: config.dir, anchor: config.anchor });
+                }
+                SigningKey::create(&config.dir)?
+            }
             None => return Err(LedgerRefused::KeyMissing { dir: config.dir }),
         };
         let anchored = anchored(&config, &key.public_key())?;

@@ -30,6 +30,22 @@ pub(crate) fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.trim_end().to_owned()))
 }
 
+/// Reads the operator's token.
+///
+/// # Errors
+/// If there is none, with what makes another; if others can read it.
+pub(crate) fn read_operator_token(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let another = "`keybearer operator new-token` makes another";
+    let token = read_secret(path).map_err(|error| match error.downcast_ref::<std::io::Error>() {
+        Some(why) if why.kind() == ErrorKind::NotFound => {
+            anyhow!("the operator's token {} is not there: {another}", path.display())
+        }
+        _ => error.context("the operator's token cannot be used"),
+    })?;
+    ensure!(token.starts_with("kbop_"), "{} holds no operator's token, which begins with kbop_: {another}", path.display());
+    Ok(token)
+}
+
 /// A new file that only its owner may read. One that is dropped before [`NewFile::keep`] is taken away again.
 pub(crate) struct NewFile {
     path: PathBuf,
@@ -98,16 +114,31 @@ pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     NewFile::make(path)?.write(bytes)
 }
 
+/// Replaces a file by one that only its owner may read, in one step.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let beside = beside(path)?;
+    write_secret(&beside, bytes)?;
+    std::fs::rename(&beside, path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
 /// Replaces a file in one step: whoever waits for it never reads half of it.
 ///
 /// # Errors
 /// If the folder cannot be written.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let mut name = path.file_name().context("a file needs a name")?.to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = path.with_file_name(name);
+    let beside = beside(path)?;
     std::fs::write(&beside, bytes).with_context(|| format!("{} cannot be written", beside.display()))?;
     std::fs::rename(&beside, path).with_context(|| format!("{} cannot be written", path.display()))
+}
+
+/// Where the new file lies until it is whole.
+fn beside(path: &Path) -> anyhow::Result<PathBuf> {
+    let mut name = path.file_name().context("a file needs a name")?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(name))
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use anyhow::ensure;
 use keybearer_executor::Executor;
 use keybearer_executor::ExecutorConfig;
 use keybearer_executor::RowCeilings;
@@ -145,10 +144,7 @@ fn attach_workload(config: &Config, executor: &Arc<Executor>) -> Option<tokio::t
 
 /// Reads the operator's token and keeps its hash.
 fn operator_hash(path: &Path) -> anyhow::Result<OperatorHash> {
-    let token = files::read_secret(path).with_context(|| {
-        format!("the operator's token {} cannot be used: make one with `keybearer init`", path.display())
-    })?;
-    ensure!(token.starts_with("kbop_"), "{} holds no operator token", path.display());
+    let token = files::read_operator_token(path)?;
     Ok(OperatorHash::of(&token))
 }
 

@@ -1,5 +1,5 @@
 //! `keybearer doctor`: looks at this machine as the server would, and says of each thing that is not well
-//! what to do. It changes nothing and opens no secret.
+//! what to do. It changes nothing, and looks at keys only to see that they are keys.
 
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -12,6 +12,8 @@ use std::time::UNIX_EPOCH;
 
 use keybearer_ledger::PublicKey;
 use keybearer_ledger::verify;
+use keybearer_strongbox::MasterKey;
+use keybearer_strongbox::MasterKeyRefused;
 use serde_json::Value;
 use serde_json::json;
 
@@ -46,7 +48,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> anyhow::Result<ExitCode> 
             found.push(("public listener", listener(&config, &config.public, ClientCertificate::Optional)));
             found.push(("admin listener", listener(&config, &config.admin, ClientCertificate::Required)));
             found.push(("store", store(&config)));
-            found.push(("master key", private_file(&config.folder.join("master.key"))));
+            found.push(("master key", master_key(&config)));
             found.push(("ledger", ledger(&config)));
             found.push(("anchor", anchor(&config)));
             found.push(("signers", signers(&config)));
@@ -86,9 +88,8 @@ fn folder(config: &Config) -> Found {
 }
 
 fn operator_token(config: &Config) -> Found {
-    match files::read_secret(&config.operator_token_file) {
-        Ok(token) if token.starts_with("kbop_") => Found::Well(config.operator_token_file.display().to_string()),
-        Ok(_) => Found::Ill(format!("{} holds no operator token", config.operator_token_file.display())),
+    match files::read_operator_token(&config.operator_token_file) {
+        Ok(_) => Found::Well(config.operator_token_file.display().to_string()),
         Err(error) => Found::Ill(format!("{error:#}")),
     }
 }
@@ -112,7 +113,9 @@ fn listener(config: &Config, listener: &crate::config::Listener, client: ClientC
 fn store(config: &Config) -> Found {
     let path = config.folder.join("store.db");
     if !path.exists() {
-        return Found::Note("none yet: it is made at the first start".to_owned());
+        let guard = config.folder.join("store.db.guard");
+        let was_here = std::fs::metadata(guard).is_ok_and(|guard| guard.len() > 0);
+        return if was_here { Found::Ill(format!("{} is gone: put it back", path.display())) } else { none_yet() };
     }
     // Every SQLite file begins so; what is in it is the server's to check when it starts.
     let mut head = [0; 16];
@@ -124,9 +127,30 @@ fn store(config: &Config) -> Found {
     }
 }
 
+fn none_yet() -> Found {
+    Found::Note("none yet: it is made at the first start".to_owned())
+}
+
+/// The server makes it together with the store: a store without one has lost it.
+fn master_key(config: &Config) -> Found {
+    let path = config.folder.join("master.key");
+    if !path.exists() {
+        let has_store = config.folder.join("store.db").exists();
+        let lost = format!("{} is gone: put the key back that belongs to this store", path.display());
+        return if has_store { Found::Ill(lost) } else { none_yet() };
+    }
+    match MasterKey::open(&path) {
+        Ok(_) => Found::Well(format!("{} is one; the start sees whether it is the store's", path.display())),
+        Err(refused @ MasterKeyRefused::NotAKey { .. }) => {
+            Found::Ill(format!("{refused}: put the key back that belongs to this store"))
+        }
+        Err(refused) => Found::Ill(refused.to_string()),
+    }
+}
+
 fn private_file(path: &Path) -> Found {
     match std::fs::metadata(path) {
-        Err(_) => Found::Note("none yet: it is made at the first start".to_owned()),
+        Err(_) => none_yet(),
         Ok(meta) if meta.mode() & 0o077 != 0 => {
             Found::Ill(format!("{} can be read by others: chmod 600 {}", path.display(), path.display()))
         }
@@ -137,7 +161,8 @@ fn private_file(path: &Path) -> Found {
 fn ledger(config: &Config) -> Found {
     let folder = config.folder.join("ledger");
     let Ok(text) = std::fs::read_to_string(folder.join("checkpoint.pub")) else {
-        return Found::Note("none yet: it is made at the first start".to_owned());
+        let gone = format!("{} is gone, and its anchor is here: put the folder back", folder.display());
+        return if config.anchor.exists() { Found::Ill(gone) } else { none_yet() };
     };
     let Ok(key) = text.trim().parse::<PublicKey>() else {
         return Found::Ill("ledger/checkpoint.pub is no public key: put the folder back from a backup".to_owned());
@@ -164,7 +189,8 @@ fn anchor(config: &Config) -> Found {
 fn signers(config: &Config) -> Found {
     match config.packages.trusted_signers.len() {
         0 => Found::Note("packages.trusted_signers is empty: nothing can be published".to_owned()),
-        count => Found::Well(format!("{count} trusted")),
+        // The server reads the list once.
+        count => Found::Well(format!("{count} trusted; a server that runs already knows those of its start")),
     }
 }
 

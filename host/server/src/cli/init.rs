@@ -26,7 +26,8 @@ impl Init {
         let folder = &self.folder;
         let config = folder.join("keybearer.toml");
         let token = folder.join("operator.token");
-        ensure!(!config.exists(), "{} exists: nothing was changed", config.display());
+        let hint = if token.exists() { "" } else { "; a lost operator's token: `keybearer operator new-token`" };
+        ensure!(!config.exists(), "{} exists: nothing was changed{hint}", config.display());
         ensure!(!token.exists(), "{} exists: nothing was changed", token.display());
         std::fs::DirBuilder::new()
             .recursive(true)

@@ -57,7 +57,7 @@ impl Global {
                 (base, path.clone().unwrap_or(config.operator_token_file))
             }
         };
-        self.client(base, files::read_secret(&token_file)?)
+        self.client(base, files::read_operator_token(&token_file)?)
     }
 
     /// The server that somebody named. A token goes nowhere in the clear but over loopback, unless that is asked for in
