@@ -53,7 +53,11 @@ impl Executor {
             Problem::new(Code::SignatureRefused, "the package is not signed: use `keybearer tool sign`")
         })?;
         if !self.signers.trusts(&signature.signer) || self.store.is_signer_revoked(&signature.signer) {
-            let hint = format!("list `{}` under `packages.trusted_signers` if you trust it", signature.signer);
+            let hint = format!(
+                "if you trust `{}`, list it under `packages.trusted_signers` and restart the server, which reads the \
+                 list when it starts",
+                signature.signer
+            );
             return Err(Problem::new(Code::SignatureRefused, hint));
         }
         let signer = signature.signer.clone();
