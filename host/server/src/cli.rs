@@ -40,7 +40,7 @@ pub(crate) const COMPILE_CHILD: &str = "compile-child";
 
 /// Runs the tool calls of AI agents for many tenants, and bears their keys.
 #[derive(Parser)]
-#[command(name = "keybearer", version, about, disable_help_subcommand = true)]
+#[command(name = "keybearer", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -57,7 +57,7 @@ pub(crate) struct Global {
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
-    /// The server's URL, such as <https://keybearer.example:7400>; default: the one of the configuration
+    /// The server's URL, such as `https://keybearer.example:7400`; default: the one of the configuration
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// A file with the token to use, mode 0600; for the operator's commands the configuration names it
@@ -140,7 +140,11 @@ pub(crate) fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // clap's own: help goes to stdout with 0, a usage error to stderr with 2.
-            let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+                Output { json: true }.error(&failure("cli_usage", error.to_string().trim_end()));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -150,12 +154,17 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             match error.downcast_ref::<Refused>() {
                 Some(refused) if output.json => output.error(&serde_json::json!(refused.0)),
-                _ if output.json => output.error(&serde_json::json!({ "error": format!("{error:#}") })),
+                _ if output.json => output.error(&failure("cli_failed", &format!("{error:#}"))),
                 _ => eprintln!("keybearer: {error:#}"),
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// What no server answered, in the form of what one answers: with a code to go by, and a sentence.
+fn failure(code: &str, detail: &str) -> serde_json::Value {
+    serde_json::json!({ "code": code, "detail": detail })
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -197,6 +206,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_what_it_is_and_its_examples_can_be_copied() {
+        fn look(command: &mut clap::Command, path: &str) {
+            let help = command.render_long_help().to_string();
+            assert!(!help.contains("<http") && !help.contains(" <https"), "{path}: {help}");
+            command.get_subcommands_mut().for_each(|inner| {
+                let path = format!("{path} {}", inner.get_name());
+                look(inner, &path);
+            });
+        }
+        let mut command = Cli::command();
+        assert!(command.render_help().to_string().starts_with("Runs the tool calls of AI agents"));
+        look(&mut command, "keybearer");
     }
 
     #[test]

@@ -23,13 +23,17 @@ fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()
     says(&person.run(&["serve"])?.refused()?, &["keybearer.toml", "init"]);
     says(&person.run(&["tenant", "list"])?.refused()?, &["keybearer.toml", "init"]);
     person.init()?;
+    says(&person.run(&["ledger", "verify"])?.refused()?, &["checkpoint.pub"]);
     let token = std::fs::read(person.path("keybearer-data/operator.token"))?;
     says(&person.run(&["init"])?.refused()?, &["exists", "nothing was changed"]);
     assert_eq!(std::fs::read(person.path("keybearer-data/operator.token"))?, token);
     person.edit("[server]", "[server]\nlisten_on = \"x\"")?;
     says(&person.run(&["serve"])?.refused()?, &["listen_on", "keybearer.toml"]);
-    says(&person.run(&["doctor"])?.out, &["MEND", "listen_on"]);
+    let doctor = person.run(&["doctor"])?.out;
+    says(&doctor, &["MEND", "listen_on = \"x\"", "unknown field `listen_on`"]);
+    assert!(!doctor.contains('\u{fffd}'), "its lines are lines: {doctor}");
     person.edit("[server]\nlisten_on = \"x\"", "[server]")?;
+    what_serve_refuses_doctor_does_not_pass(&person)?;
     person.edit("listen = \"127.0.0.1:0\"", "listen = \"0.0.0.0:0\"")?;
     says(&person.run(&["serve"])?.refused()?, &["server.listen", "beyond loopback", "[server.tls]"]);
     person.edit("listen = \"0.0.0.0:0\"", "listen = \"127.0.0.1:0\"")?;
@@ -52,14 +56,38 @@ fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()
     says(&person.run(&["tool", "build", "taken"])?.refused()?, &["manifest.toml", "tool's folder"]);
     says(&person.run(&["tool", "inspect", "acme.token"])?.refused()?, &["not a"]);
     says(&person.run(&["tool", "sign", "acme.token", "--key-file", "acme.token.pem"])?.refused()?, &[]);
-    says(&person.run(&["tool", "keygen", "acme.token"])?.refused()?, &["exist"]);
-    says(&person.run(&["ledger", "verify"])?.refused()?, &["checkpoint.pub"]);
+    says(&person.run(&["tool", "keygen", "acme.token"])?.refused()?, &["acme.token exists: it is not overwritten"]);
     for wrong in [&["credential", "store", "x", "kb_in_argv"][..], &["nonsense"], &["call"], &["token", "issue"]] {
         assert_eq!(person.run(wrong)?.status, Some(2), "{wrong:?} is wrongly asked");
     }
     let json = person.as_tenant(&["--json", "tool", "list"])?.refused()?;
-    assert!(serde_json::from_str::<Value>(&json)?["error"].is_string(), "{json}");
+    let json = serde_json::from_str::<Value>(&json)?;
+    assert!(json["code"] == "cli_failed" && json["detail"].is_string(), "{json}");
+    let usage = person.run(&["--json", "token", "issue"])?;
+    assert_eq!((usage.status, &serde_json::from_str::<Value>(&usage.err)?["code"]), (Some(2), &"cli_usage".into()));
     Ok(())
+}
+
+/// Faults of the configuration that a look at the file alone does not find.
+fn what_serve_refuses_doctor_does_not_pass(person: &Person) -> anyhow::Result<()> {
+    let path = person.path("keybearer-data/keybearer.toml");
+    let whole = std::fs::read_to_string(&path)?;
+    std::fs::write(person.path("keybearer-data/keys.json"), "{}")?;
+    let issuer = "\n[[jwt]]\nissuer = \"https://id.example\"\naudience = \"kb\"\njwks_file = \"keys.json\"\n\
+        tenant_claim = \"org\"\ntenants = { acme = \"acme\" }\nscopes = [\"call\"]\n";
+    let twice = whole.replace("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:27499\"");
+    for (text, words) in [
+        (format!("{whole}{issuer}algorithms = [\"ES256\"]\n"), "jwks_file"),
+        (format!("{whole}{issuer}algorithms = [\"HS256\"]\n"), "HS256"),
+        (twice, "server.listen and admin.listen"),
+    ] {
+        std::fs::write(&path, text)?;
+        says(&person.run(&["serve"])?.refused()?, &[words]);
+        let doctor = person.run(&["doctor"])?;
+        assert_eq!(doctor.status, Some(1), "{doctor:?}");
+        says(&doctor.out, &["MEND", words]);
+    }
+    Ok(std::fs::write(&path, whole)?)
 }
 
 #[test]
@@ -137,7 +165,33 @@ fn w10_mistakes_with_a_server_are_told_with_what_to_do() -> anyhow::Result<()> {
     says(&person.as_tenant(&["grant", "add", "nothing"])?.refused()?, &["not_found"]);
     says(&person.as_tenant(&["credential", "destroy", "kept", "1"])?.refused()?, &["conflict", "rotate or revoke"]);
     says(&person.as_tenant(&["explain", "../x"])?.refused()?, &["no id"]);
+    tokens_in_the_wrong_place(&person)?;
     the_rest_of_the_commands(&person)
+}
+
+/// What a command sees of a token before the server does.
+fn tokens_in_the_wrong_place(person: &Person) -> anyhow::Result<()> {
+    let operators = ["--token-file", "keybearer-data/operator.token"];
+    let with = |command: &[&str], more: &[&str]| person.run(&[command, more].concat())?.refused();
+    says(&with(&["credential", "list"], &operators)?, &["holds the operator's token", "token issue --tenant"]);
+    says(&with(&["tenant", "list"], &["--token-file", "acme.token"])?, &["acme.token holds no operator's token"]);
+    std::fs::write(person.path("empty.token"), "\n")?;
+    std::fs::set_permissions(person.path("empty.token"), std::fs::Permissions::from_mode(0o600))?;
+    says(&with(&["credential", "list"], &["--token-file", "empty.token"])?, &["empty.token holds no token"]);
+    // The tenant's own would call outside of the run that was meant.
+    let call = ["call", "echo.echo", "--args", r#"{"text": "x"}"#, "--run-token-file", "acme.token"];
+    says(&with(&call, &[])?, &["no token of a run", "kbr_"]);
+    says(&with(&call, &["--token-file", "acme.token"])?, &["exclude each other"]);
+    let issue = ["token", "issue", "--label", "x", "--scope", "cal", "--token-file", "acme.token"];
+    says(&with(&issue, &[])?, &["'cal'", "call, credentials, grants, tokens, audit, runs"]);
+    let open = ["incident", "own", "open", "--credential", "lost", "--token-file", "acme.token"];
+    says(&with(&open, &[])?, &["there is no `lost`"]);
+    let store = ["credential", "store", "x", "--value-file", "-", "--owner", "o", "--justification", "j"];
+    let seconds = ["--expires-ms", "1795335413", "--token-file", "acme.token"];
+    says(&with(&store, &seconds)?, &["1970-01-21", "milliseconds", "--life"]);
+    let tail = person.run(&["ledger", "tail", "--count", "1"])?.good()?;
+    assert!(tail.split_whitespace().any(|word| word.ends_with('Z') && word.contains(':')), "it has its time: {tail}");
+    Ok(())
 }
 
 /// Commands that no other case needs: each does what it says.

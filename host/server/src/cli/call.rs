@@ -80,7 +80,7 @@ impl Call {
         let headers: Vec<(&str, &str)> =
             self.idempotency.as_deref().map(|key| ("idempotency-key", key)).into_iter().collect();
         let client = match &self.run_token_file {
-            Some(path) => global.tenant_bearing(path)?,
+            Some(path) => global.run_bearing(path)?,
             None => global.tenant()?,
         };
         let body = Bytes::from(serde_json::to_vec(&body)?);

@@ -151,6 +151,10 @@ impl Client {
         Self { connector, base, token }
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.send(Method::GET, path, "", Bytes::new(), &[]).await
     }
@@ -216,7 +220,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
     match serde_json::from_slice::<ProblemBody>(body) {
         Ok(problem) => match problem.code {
             Code::Unauthenticated => anyhow::Error::new(Refused(problem))
-                .context("the server does not take this token: name another with --token-file"),
+                .context("the server does not take this token, which may have ended or been revoked: name another with --token-file"),
             _ => Refused(problem).into(),
         },
         Err(_) => anyhow::anyhow!("the server answered {status} without a problem: is this Keybearer?"),

@@ -17,6 +17,7 @@ use keybearer_strongbox::MasterKeyRefused;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::api::auth::Verifiers;
 use crate::cli::Global;
 use crate::cli::output::Output;
 use crate::config::Config;
@@ -52,6 +53,7 @@ pub(crate) fn run(global: &Global, output: &Output) -> anyhow::Result<ExitCode> 
             found.push(("ledger", ledger(&config)));
             found.push(("anchor", anchor(&config)));
             found.push(("signers", signers(&config)));
+            found.push(("identities", identities(&config)));
         }
     }
     found.push(("clock", clock()));
@@ -63,17 +65,24 @@ pub(crate) fn run(global: &Global, output: &Output) -> anyhow::Result<ExitCode> 
 }
 
 fn show(found: &[(&str, Found)], output: &Output) {
-    let rows: Vec<Value> = found
-        .iter()
-        .map(|(what, found)| {
-            let (state, sentence) = match found {
-                Found::Well(sentence) => ("well", sentence),
-                Found::Note(sentence) => ("note", sentence),
-                Found::Ill(sentence) => ("MEND", sentence),
-            };
-            json!({ "state": state, "what": what, "sentence": sentence })
-        })
-        .collect();
+    let mut rows: Vec<Value> = Vec::new();
+    for (what, found) in found {
+        let (state, sentence) = match found {
+            Found::Well(sentence) => ("well", sentence),
+            Found::Note(sentence) => ("note", sentence),
+            Found::Ill(sentence) => ("MEND", sentence),
+        };
+        if output.json {
+            rows.push(json!({ "state": state, "what": what, "sentence": sentence }));
+            continue;
+        }
+        // A fault in the configuration shows the line that it is in: a row a line.
+        let (mut state, mut what) = (state, *what);
+        for line in sentence.lines() {
+            rows.push(json!({ "state": state, "what": what, "sentence": line }));
+            (state, what) = ("", "");
+        }
+    }
     output.show(&json!({ "items": rows }), &["state", "what", "sentence"]);
 }
 
@@ -191,6 +200,14 @@ fn signers(config: &Config) -> Found {
         0 => Found::Note("packages.trusted_signers is empty: nothing can be published".to_owned()),
         // The server reads the list once.
         count => Found::Well(format!("{count} trusted; a server that runs already knows those of its start")),
+    }
+}
+
+/// Whose tokens and certificates are taken: as the start reads it, but for the tenants, which the store knows.
+fn identities(config: &Config) -> Found {
+    match Verifiers::new(&config.jwt, &config.spiffe, &[]) {
+        Ok(_) => Found::Well(format!("{} issuers of JWTs, {} workloads", config.jwt.len(), config.spiffe.len())),
+        Err(error) => Found::Ill(format!("{error:#}")),
     }
 }
 

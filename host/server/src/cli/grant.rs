@@ -45,7 +45,7 @@ pub(crate) struct Add {
     /// What fills it: a credential's name or id
     #[arg(long, requires = "slot")]
     credential: Option<String>,
-    /// Where the binding leaves its host to the grant: <https://host>
+    /// Where the binding leaves its host to the grant: `https://host`
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// The tools that may use it; every one of the package, if none is named

@@ -97,8 +97,8 @@ pub(crate) enum Own {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct OwnSubject {
-    /// A credential's id: revoked for good; its packages are quarantined for the tenant
-    #[arg(long, value_name = "ID")]
+    /// A credential's name or id: revoked for good; its packages are quarantined for the tenant
+    #[arg(long, value_name = "NAME")]
     credential: Option<String>,
     /// A grant's id: taken for good; its package is quarantined for the tenant
     #[arg(long, value_name = "ID")]
@@ -185,8 +185,12 @@ impl Own {
     async fn run(&self, client: &Client, output: &Output) -> anyhow::Result<()> {
         match self {
             Self::Open { subject, note } => {
+                let credential = match &subject.credential {
+                    Some(name) => Some(target::id_of(client, "/v1/credentials", "cred_", name).await?),
+                    None => None,
+                };
                 let new = json!({
-                    "credential": subject.credential, "grant": subject.grant, "run": subject.run,
+                    "credential": credential, "grant": subject.grant, "run": subject.run,
                     "token": subject.api_token, "principal": subject.principal, "tool": subject.tool, "note": note,
                 });
                 output.show(&client.post(OWN, &new).await?, &[]);

@@ -19,6 +19,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::cli::output;
 use crate::cli::output::Output;
 use crate::cli::progress::Spinner;
 use crate::files::NewFile;
@@ -249,7 +250,10 @@ fn audit_all(place: &Place, tenant: Option<&str>, global: &Global, output: &Outp
 /// A record as one line for people.
 fn sentence(record: &Value) -> String {
     const SHOWN_ELSEWHERE: &[&str] = &["seq", "time", "prev", "hash", "kind"];
-    let mut text = format!("{:>8}  {:<18}", record["seq"].to_string(), record["kind"].as_str().unwrap_or("-"));
+    // What an audit found has no time of its own.
+    let time = record["time"].as_u64().map(|ms| format!("{}  ", output::time(ms))).unwrap_or_default();
+    let kind = record["kind"].as_str().unwrap_or("-");
+    let mut text = format!("{:>8}  {time}{kind:<18}", record["seq"].to_string());
     for (name, value) in record.as_object().into_iter().flatten() {
         if SHOWN_ELSEWHERE.contains(&name.as_str()) || value.is_null() {
             continue;

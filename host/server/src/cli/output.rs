@@ -93,6 +93,9 @@ const TIMES: &[&str] = &[
     "last_use",
     "last_rotation",
     "rotation_due",
+    "overlap_until",
+    "deadline",
+    "ended",
 ];
 
 /// A value in a table by its field's name: times as people read them.
@@ -104,7 +107,7 @@ fn named_cell(name: &str, value: &Value) -> String {
 }
 
 /// Milliseconds since 1970 as `2026-11-22 08:16:53Z`.
-fn time(ms: u64) -> String {
+pub(crate) fn time(ms: u64) -> String {
     UnixMillis(ms).to_utc().replace('T', " ")
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use anyhow::bail;
+use anyhow::ensure;
 use http::Uri;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -37,11 +38,27 @@ impl Global {
         } else {
             files::read_secret(path)?
         };
+        ensure!(!token.is_empty(), "{} holds no token", path.display());
+        ensure!(
+            !token.starts_with("kbop_"),
+            "{} holds the operator's token, and this is for a tenant's: make one with `keybearer token issue --tenant NAME`",
+            path.display()
+        );
         let base = match &self.server {
             Some(url) => self.named(url)?,
             None => listening(&self.read_config()?, "public_url"),
         };
         self.client(base, token)
+    }
+
+    /// The public listener, with the run's token that a file holds, or stdin for `-`. Another token would be good for more
+    /// than the run.
+    pub(crate) fn run_bearing(&self, path: &Path) -> anyhow::Result<Client> {
+        ensure!(self.token_file.is_none(), "--run-token-file and --token-file exclude each other: a call has one token");
+        let client = self.tenant_bearing(path)?;
+        let holds = client.token().starts_with("kbr_");
+        ensure!(holds, "{} holds no token of a run, which begins with kbr_: use --token-file outside of runs", path.display());
+        Ok(client)
     }
 
     /// The admin listener, with the operator's token.

@@ -20,8 +20,8 @@ pub(crate) enum Token {
         /// What people call it
         #[arg(long)]
         label: String,
-        /// What it is good for: call, credentials, grants, tokens, audit, runs
-        #[arg(long, value_delimiter = ',', required = true)]
+        /// What it is good for, with commas between
+        #[arg(long, value_delimiter = ',', required = true, value_parser = SCOPES)]
         scope: Vec<String>,
         /// The packages that it may call; every one, if none is named
         #[arg(long, value_name = "NAME")]
@@ -60,6 +60,8 @@ pub(crate) enum Token {
         principal: String,
     },
 }
+
+const SCOPES: [&str; 6] = ["call", "credentials", "grants", "tokens", "audit", "runs"];
 
 const COLUMNS: &[&str] = &["id", "label", "owner", "scopes", "packages", "expires", "revoked"];
 
@@ -120,6 +122,12 @@ pub(crate) fn seconds(text: &str) -> anyhow::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_scope_can_be_asked_for() {
+        let all: Vec<_> = keybearer_gate::Scope::ALL.iter().map(|scope| json!(scope)).collect();
+        assert_eq!(json!(SCOPES), json!(all));
+    }
 
     #[test]
     fn spans_of_time_are_read() {

@@ -43,6 +43,11 @@ pub(crate) fn resolve(file: file::Config, source: PathBuf, base: &Path) -> anyho
         ("beyond_loopback", file.admin.dangerous.beyond_loopback),
         &mut dangerous,
     )?;
+    ensure!(
+        public.address != admin.address || public.address.port() == 0,
+        "server.listen and admin.listen are both {}: give each a port of its own",
+        public.address
+    );
     let folder = place(base, &file.server.folder);
     check_limits(&file.limits)?;
     check_signers("packages.trusted_signers", &file.packages.trusted_signers)?;

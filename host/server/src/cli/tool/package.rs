@@ -102,7 +102,8 @@ pub(super) fn pack(source: &Source, out: Option<&Path>, output: &Output) -> anyh
 
 /// `tool keygen`
 pub(super) fn keygen(file: &Path, output: &Output) -> anyhow::Result<()> {
-    let key = SigningKey::generate(file)?;
+    ensure!(!file.exists(), "{} exists: it is not overwritten", file.display());
+    let key = SigningKey::generate(file).with_context(|| format!("{} cannot be made", file.display()))?;
     let sentence = format!(
         "made {}\nits public half, for the operator's packages.trusted_signers:\n{}",
         file.display(),
@@ -115,7 +116,9 @@ pub(super) fn keygen(file: &Path, output: &Output) -> anyhow::Result<()> {
 /// `tool sign`
 pub(super) fn sign(file: &Path, key_file: &Path, output: &Output) -> anyhow::Result<()> {
     let mut bundle = read(file)?;
-    let key = SigningKey::from_file(key_file)?;
+    // Whoever can read it can publish in its owner's name.
+    drop(files::read_secret(key_file)?);
+    let key = SigningKey::from_file(key_file).with_context(|| format!("{} is no signing key", key_file.display()))?;
     bundle.sign(&key);
     files::replace(file, &bundle.to_bytes())?;
     let sentence = format!("signed {} as {}", bundle.digest(), key.public());
