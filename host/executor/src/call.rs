@@ -16,10 +16,11 @@ use keybearer_contract::RunId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialDirectory as _;
-use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::Permit;
+use keybearer_gate::Refusal;
+use keybearer_gate::Refused;
 use keybearer_gate::Scope;
 use keybearer_gate::TenantContext;
 use keybearer_gate::TenantRecord;
@@ -66,9 +67,9 @@ impl Executor {
         let tenant = Arc::clone(context.record());
         let resolved = self.catalogue.resolve(&context, &request)?;
         resolved.package.schemas.check_arguments(&request.tool.tool, &request.arguments)?;
-        self.check_credentials(&resolved, &request)?;
         let _place = within.unless_over(self.quotas.admit(&tenant)).await?;
         let permit = context.permit(request.tool.clone(), resolved.package.record.digest)?;
+        self.check_credentials(permit.facts(), &resolved).await?;
         match self.once(permit.facts(), &request).await? {
             Once::Replay(answer) => Ok(answer),
             Once::Run(None) => self.run(permit, &resolved, request, within, &tenant.limits).await,
@@ -175,11 +176,20 @@ impl Executor {
     }
 
     /// A granted credential without a usable version is found out before the tool runs, so that no
-    /// half-done work is left behind.
-    fn check_credentials(&self, resolved: &Resolved, request: &CallRequest) -> Result<(), Problem> {
-        for grant in resolved.grants.iter() {
-            if grant.actions.as_ref().is_none_or(|actions| actions.contains(&request.tool.tool)) {
-                self.check_credential(grant)?;
+    /// half-done work is left behind. The call is recorded with its reason, for `explain`.
+    async fn check_credentials(&self, facts: &Facts, resolved: &Resolved) -> Result<(), Problem> {
+        let concerned =
+            |grant: &&Grant| grant.actions.as_ref().is_none_or(|actions| actions.contains(&facts.tool.tool));
+        for grant in resolved.grants.iter().filter(concerned) {
+            if let Err(refusal) = self.usable(grant) {
+                let mut problem = unusable(grant, &refusal);
+                problem.call = Some(Box::new(facts.call.clone()));
+                let entry = self.ledger.begin_call(facts).await.map_err(crate::ledger_problem)?;
+                self.ledger.refuse(facts, &Refused::call(refusal)).await.map_err(crate::ledger_problem)?;
+                let outcome = CallOutcome { problem: Some(problem.code), ..CallOutcome::default() };
+                self.counters.call_ended(outcome.problem);
+                let _recorded: Receipt = entry.close(outcome).await.map_err(crate::ledger_problem)?;
+                return Err(problem);
             }
         }
         Ok(())
@@ -188,24 +198,24 @@ impl Executor {
     /// Whether the credential of a grant has a usable version.
     ///
     /// # Errors
-    /// [`Code::CredentialUnusable`], which names the slot.
+    /// [`Code::CredentialUnusable`], which names package and slot, how the credential stands and what helps.
     pub(crate) fn check_credential(&self, grant: &Grant) -> Result<(), Problem> {
-        let Some(credential) = &grant.credential else { return Ok(()) };
-        self.strongbox.select(&grant.tenant, credential, UnixMillis::now()).map(drop).map_err(|_| {
-            let slot = grant.slot.as_ref().map_or("-", |slot| slot.as_str());
-            let hint = match self.state_of(grant) {
-                Some(CredentialState::Reauthorise | CredentialState::Pending) => {
-                    format!("slot `{slot}`: its credential must be authorized by its account (`reauthorise`)")
-                }
-                _ => format!("slot `{slot}`: store a new version of its credential, or grant another one"),
-            };
-            Problem::new(Code::CredentialUnusable, hint)
-        })
+        self.usable(grant).map_err(|refusal| unusable(grant, &refusal))
     }
 
-    fn state_of(&self, grant: &Grant) -> Option<CredentialState> {
-        Some(self.store.credential(&grant.tenant, grant.credential.as_ref()?)?.state)
+    fn usable(&self, grant: &Grant) -> Result<(), Refusal> {
+        let (Some(credential), Some(slot)) = (&grant.credential, &grant.slot) else { return Ok(()) };
+        let now = UnixMillis::now();
+        self.strongbox.select(&grant.tenant, credential, now).map(drop).map_err(|_| {
+            let record = self.store.credential(&grant.tenant, credential);
+            Refusal::unusable(record.map(|record| record.standing(now)), slot.clone())
+        })
     }
+}
+
+/// The credential itself is not named: who may only call knows slots, and `grant list` leads on from there (P10).
+fn unusable(grant: &Grant, refusal: &Refusal) -> Problem {
+    Problem::new(Code::CredentialUnusable, format!("package `{}`: {refusal}", grant.package))
 }
 
 /// The one way to an answer: a result, or a problem that names its call, what the tool logged with either,

@@ -37,6 +37,7 @@ use crate::CredentialView;
 use crate::Executor;
 use crate::NewCredential;
 use crate::act;
+use crate::credentials::name_taken;
 use crate::credentials::next_version;
 use crate::credentials::view;
 use crate::mint::Way;
@@ -135,8 +136,8 @@ impl Executor {
         let checked = new.kind.check().and_then(|()| consent.check());
         checked.map_err(|refused| Problem::new(Code::MalformedRequest, refused.to_string()))?;
         let known = self.store.credential_by_name(context.tenant(), &new.name);
-        if known.as_ref().is_some_and(|known| !waits(known.state) || known.kind != new.kind) {
-            return Err(Problem::new(Code::Conflict, "a credential of this name exists, and does not wait for this"));
+        if let Some(known) = known.as_ref().filter(|known| !waits(known.state) || known.kind != new.kind) {
+            return Err(name_taken(known));
         }
         let (tenant, id) = (context.tenant(), known.as_ref().map_or_else(CredentialId::random, |it| it.id.clone()));
         let begun = self

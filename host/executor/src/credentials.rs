@@ -95,6 +95,9 @@ impl Executor {
             terms,
         };
         let turn = self.rows.turn().await;
+        if let Some(known) = self.store.credential_by_name(context.tenant(), &record.name) {
+            return Err(name_taken(&known));
+        }
         let has = self.store.credentials(context.tenant()).len();
         one_more("credentials", has, self.rows.ceilings.credentials, "rotate one that is there instead")?;
         let (store, stored) = (Arc::clone(&self.store), record.clone());
@@ -264,7 +267,10 @@ impl Executor {
     pub(crate) fn find_active(&self, tenant: &TenantId, id: &CredentialId) -> Result<Arc<CredentialRecord>, Problem> {
         let record = self.find(tenant, id)?;
         if record.state == CredentialState::Revoked {
-            return Err(Problem::new(Code::Conflict, "it was revoked for good: store a new credential"));
+            return Err(Problem::new(
+                Code::Conflict,
+                "it was revoked for good: store a new credential, under another name",
+            ));
         }
         Ok(record)
     }
@@ -316,6 +322,17 @@ pub(crate) fn next_version(record: &CredentialRecord) -> u32 {
     record.versions.iter().map(|version| version.version).max().unwrap_or(0) + 1
 }
 
+/// A name belongs to one credential for good: records go on to name what was revoked by it.
+pub(crate) fn name_taken(by: &CredentialRecord) -> Problem {
+    Problem::new(
+        Code::Conflict,
+        match by.state {
+            CredentialState::Revoked => "a credential of this name was revoked, and keeps it: choose another name",
+            _ => "a credential of this name exists",
+        },
+    )
+}
+
 /// What is shown of a credential.
 pub(crate) fn view(record: &CredentialRecord) -> CredentialView {
     CredentialView {
@@ -328,7 +345,7 @@ pub(crate) fn view(record: &CredentialRecord) -> CredentialView {
         owner: record.owner.clone(),
         justification: record.justification.clone(),
         expires: record.expires,
-        state: record.state,
+        state: record.standing(UnixMillis::now()),
         epoch: record.epoch,
         created: record.created,
         registration: record.registration.as_ref().map(|known| RegistrationView {

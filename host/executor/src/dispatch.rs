@@ -24,7 +24,6 @@ use keybearer_gate::Attach;
 use keybearer_gate::Cleared;
 use keybearer_gate::CredentialDirectory as _;
 use keybearer_gate::CredentialKind;
-use keybearer_gate::CredentialState;
 use keybearer_gate::Facts;
 use keybearer_gate::Grant;
 use keybearer_gate::How;
@@ -389,10 +388,8 @@ impl Shared {
     }
 
     fn unusable(&self, credential: &CredentialId, slot: SlotName) -> Refusal {
-        match self.executor.store.credential(&self.facts.tenant, credential).map(|record| record.state) {
-            Some(CredentialState::Pending | CredentialState::Reauthorise) => Refusal::Reauthorise { slot },
-            _ => Refusal::CredentialUnusable { slot },
-        }
+        let record = self.executor.store.credential(&self.facts.tenant, credential);
+        Refusal::unusable(record.map(|record| record.standing(UnixMillis::now())), slot)
     }
 
     /// Every undestroyed version of every credential that is granted to this tenant and tool, or was when the

@@ -20,7 +20,9 @@ use keybearer_gate::CredentialKind;
 use keybearer_gate::Grant;
 use keybearer_gate::Scope;
 use keybearer_gate::SessionOf;
+use keybearer_gate::Standing;
 use keybearer_gate::TenantContext;
+use keybearer_ledger::Act;
 use keybearer_ledger::ActKind;
 use keybearer_store::PackageRecord;
 
@@ -36,15 +38,16 @@ fn refuse(detail: impl Into<String>) -> Problem {
 }
 
 impl Executor {
-    /// Gives a grant; one for the same package and slot is replaced.
+    /// Gives a grant. One for the same package and slot ends as if it were taken: requests under it are cut off.
     ///
     /// # Errors
     /// [`Code::NotFound`] for a package, slot or credential that is not there; [`Code::MalformedRequest`] for what does
-    /// not fit together; [`Code::TooMany`].
+    /// not fit together; [`Code::Conflict`] for a credential that was revoked or has expired; [`Code::TooMany`].
     pub async fn give_grant(&self, context: &TenantContext, new: NewGrant) -> Result<GrantView, Problem> {
         context.require(Scope::Grants)?;
         let record = self.visible_version(context, &new.package, new.digest)?;
         self.check_grant(context, &new, &record)?;
+        self.check_standing(context, &new)?;
         let approved = Approved::of(&record.manifest, record.digest, &record.signer, &record.tools, new.slot.as_ref());
         let grant = Grant {
             id: GrantId::random(),
@@ -62,10 +65,26 @@ impl Executor {
         let others = others.iter().filter(|other| other.package != grant.package || other.slot != grant.slot);
         one_more("grants", others.count(), self.rows.ceilings.grants, "take one away that is not needed")?;
         let (store, stored) = (Arc::clone(&self.store), grant.clone());
-        crate::blocking(move || store.put_grant(stored)).await?;
+        let replaced = crate::blocking(move || store.put_grant(stored)).await?;
         drop(turn);
-        self.grant_act(context, ActKind::GrantGiven, &grant.id).await?;
-        Ok(self.grant_view(context, &grant))
+        if let Some(replaced) = &replaced {
+            self.grant_ended(replaced, context.principal(), format!("{} is in its place", grant.id)).await?;
+        }
+        self.grant_act(context, ActKind::GrantGiven, &grant.id, what_it_is_of(&grant)).await?;
+        Ok(GrantView { replaces: replaced.map(|replaced| replaced.id), ..self.grant_view(context, &grant) })
+    }
+
+    /// What can never be used, or not any more, fills no slot. What waits for its account may be granted beforehand.
+    fn check_standing(&self, context: &TenantContext, new: &NewGrant) -> Result<(), Problem> {
+        let credential = new.credential.as_ref().and_then(|id| self.store.credential(context.tenant(), id));
+        let hint = match credential.map(|credential| credential.standing(UnixMillis::now())) {
+            Some(Standing::Revoked) => "the credential was revoked for good: store a new one, under another name",
+            Some(Standing::Expired) => {
+                "the credential has expired: give it a later end with `keybearer credential change`"
+            }
+            _ => return Ok(()),
+        };
+        Err(Problem::new(Code::Conflict, hint))
     }
 
     /// The tenant's grants.
@@ -115,7 +134,7 @@ impl Executor {
         grant.approved = Arc::new(catalogue::surface(&grant, &record));
         let (store, stored) = (Arc::clone(&self.store), grant.clone());
         crate::blocking(move || store.approve_grant(&stored.tenant, &stored.id, Arc::clone(&stored.approved))).await?;
-        self.grant_act(context, ActKind::GrantApproved, id).await?;
+        self.grant_act(context, ActKind::GrantApproved, id, digest.to_string()).await?;
         Ok(self.grant_view(context, &grant))
     }
 
@@ -175,11 +194,26 @@ impl Executor {
             approved: grant.approved.package,
             covers_newest: newest.is_some_and(|record| catalogue::covers(grant, &record)),
             created: grant.created,
+            replaces: None,
         }
     }
 
-    async fn grant_act(&self, context: &TenantContext, kind: ActKind, id: &GrantId) -> Result<(), Problem> {
-        self.record(crate::act::of_tenant(context, kind, id.as_str())).await
+    async fn grant_act(
+        &self,
+        context: &TenantContext,
+        kind: ActKind,
+        id: &GrantId,
+        note: String,
+    ) -> Result<(), Problem> {
+        self.record(Act { note, ..crate::act::of_tenant(context, kind, id.as_str()) }).await
+    }
+}
+
+/// For records: what a grant lets be used, and where.
+fn what_it_is_of(grant: &Grant) -> String {
+    match (&grant.slot, &grant.credential) {
+        (Some(slot), Some(credential)) => format!("{credential} for slot `{slot}` of `{}`", grant.package),
+        _ => format!("`{}`", grant.package),
     }
 }
 

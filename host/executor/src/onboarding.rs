@@ -56,7 +56,7 @@ pub struct NewTerms {
     /// Why it is here.
     #[serde(default)]
     pub justification: Option<String>,
-    /// When it ends, in milliseconds since 1970.
+    /// When it ends, in milliseconds since 1970; not in the past.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     pub expires: Option<UnixMillis>,
@@ -86,6 +86,7 @@ impl Executor {
         for (what, text) in [("owner", &new.owner), ("justification", &new.justification)] {
             text.as_deref().map_or(Ok(()), |text| check_text(what, text))?;
         }
+        new.expires.map_or(Ok(()), |end| check_end(end, UnixMillis::now()))?;
         let rotation = new.rotation.map_or(Ok(record.terms.rotation), chosen)?;
         let binding = new.binding.unwrap_or_else(|| record.terms.binding.clone());
         let terms = checked(Terms { rotation, binding })?;
@@ -118,7 +119,17 @@ pub(crate) fn check_texts(new: &NewCredential) -> Result<(), Problem> {
 pub(crate) fn terms_of(new: &NewCredential, now: UnixMillis) -> Result<(Terms, UnixMillis), Problem> {
     let rotation = chosen(new.rotation.unwrap_or_default())?;
     let terms = checked(Terms { rotation, binding: new.binding.clone() })?;
+    new.expires.map_or(Ok(()), |end| check_end(end, now))?;
     Ok((terms, new.expires.unwrap_or(UnixMillis(now.0 + LIFE))))
+}
+
+/// An end is still to come: what is to end now is revoked. Seconds where milliseconds are meant are in 1970.
+fn check_end(end: UnixMillis, now: UnixMillis) -> Result<(), Problem> {
+    if end > now {
+        return Ok(());
+    }
+    let hint = "`expires` is past: it is in milliseconds since 1970; what is to end now is revoked";
+    Err(Problem::new(Code::MalformedRequest, hint))
 }
 
 /// Who answers for an API token or a hook, and why it is there: by default whoever makes it, and nothing.

@@ -36,6 +36,7 @@ use crate::CredentialView;
 use crate::Executor;
 use crate::NewCredential;
 use crate::act;
+use crate::credentials::name_taken;
 use crate::credentials::next_version;
 use crate::credentials::view;
 use crate::discovery::ISSUERS_BUSY;
@@ -72,8 +73,8 @@ impl Executor {
         asked.check(&new.kind).map_err(|refused| Problem::new(Code::MalformedRequest, refused.to_string()))?;
         onboarding::terms_of(&new, UnixMillis::now())?;
         let known = self.store.credential_by_name(context.tenant(), &new.name);
-        if known.as_ref().is_some_and(|known| !waits_for_registration(known)) {
-            return Err(Problem::new(Code::Conflict, "a credential of this name exists"));
+        if let Some(known) = known.as_ref().filter(|known| !waits_for_registration(known)) {
+            return Err(name_taken(known));
         }
         let turn = self.issuers.take(context.tenant(), ISSUERS_BUSY)?;
         let record = match known {

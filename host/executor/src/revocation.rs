@@ -19,6 +19,7 @@ use keybearer_contract::TokenId;
 use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
+use keybearer_gate::Grant;
 use keybearer_gate::OperatorContext;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::RunEnd;
@@ -65,11 +66,23 @@ impl Executor {
     ) -> Result<Revoked, Problem> {
         let (store, owner, subject) = (Arc::clone(&self.store), tenant.clone(), id.clone());
         let grant = crate::blocking(move || store.remove_grant(&owner, &subject)).await?;
+        self.grant_ended(&grant, by, String::new()).await
+    }
+
+    /// What follows once a grant is not in the store any more, whether it was taken or another is in its place.
+    pub(crate) async fn grant_ended(
+        &self,
+        grant: &Grant,
+        by: &PrincipalLabel,
+        note: String,
+    ) -> Result<Revoked, Problem> {
+        let (tenant, id) = (&grant.tenant, &grant.id);
         let mut revoked = self.stopped("grant", id.as_str(), self.holders.stop_requests(id)).await;
         if let Some(credential) = &grant.credential {
             revoked.connections_closed = self.egress.close_connections(tenant, credential);
         }
-        self.record_revoked(act::within(tenant, by.clone(), ActKind::GrantTaken, id.as_str())).await?;
+        let act = act::within(tenant, by.clone(), ActKind::GrantTaken, id.as_str());
+        self.record_revoked(Act { note, ..act }).await?;
         Ok(revoked)
     }
 

@@ -18,10 +18,10 @@ use keybearer_contract::ToolRef;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::BaseUrl;
 use keybearer_gate::CredentialKind;
-use keybearer_gate::CredentialState;
 use keybearer_gate::Difference;
 use keybearer_gate::RotationPolicy;
 use keybearer_gate::Scopes;
+use keybearer_gate::Standing;
 use keybearer_gate::TenantState;
 use keybearer_gate::VersionState;
 use serde::Deserialize;
@@ -117,9 +117,9 @@ pub struct CredentialView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub binding: Vec<Binding>,
-    /// Whether it may be used.
+    /// Whether it may be used: `active`, `expired`, `revoked`, `pending` or `reauthorise`.
     #[schema(value_type = String)]
-    pub state: CredentialState,
+    pub state: Standing,
     /// Raised by every rotation and revocation.
     pub epoch: u64,
     /// When it was made.
@@ -277,6 +277,10 @@ pub struct GrantView {
     /// When it was given.
     #[schema(value_type = u64)]
     pub created: UnixMillis,
+    /// The grant of the same package and slot that it ended, in the answer to giving it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub replaces: Option<GrantId>,
 }
 
 /// What the newest version asks beyond what a grant approved.

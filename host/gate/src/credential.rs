@@ -330,6 +330,22 @@ pub enum CredentialState {
     Reauthorise,
 }
 
+/// How a credential stands at a time: its state, or that its end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It may be used.
+    Active,
+    /// Its end has come; it may be given a later one.
+    Expired,
+    /// As [`CredentialState::Revoked`].
+    Revoked,
+    /// As [`CredentialState::Pending`].
+    Pending,
+    /// As [`CredentialState::Reauthorise`].
+    Reauthorise,
+}
+
 /// The state of one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -449,6 +465,18 @@ impl CredentialRecord {
             return None;
         }
         self.versions.iter().rfind(|version| version.state == VersionState::Current)
+    }
+
+    /// How it stands at this time.
+    #[must_use]
+    pub fn standing(&self, now: UnixMillis) -> Standing {
+        match self.state {
+            CredentialState::Revoked => Standing::Revoked,
+            _ if self.expires.is_some_and(|end| end <= now) => Standing::Expired,
+            CredentialState::Active => Standing::Active,
+            CredentialState::Pending => Standing::Pending,
+            CredentialState::Reauthorise => Standing::Reauthorise,
+        }
     }
 
     /// When its current version is to be replaced at the latest; none if there is none.

@@ -47,6 +47,7 @@ pub use credential::JwtKey;
 pub use credential::Overlap;
 pub use credential::Renewal;
 pub use credential::Sealed;
+pub use credential::Standing;
 pub use credential::StoredForm;
 pub use credential::VersionRecord;
 pub use credential::VersionState;

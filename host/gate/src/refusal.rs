@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use keybearer_contract::SlotName;
 
+use crate::Standing;
+
 /// Why a request was refused; nothing of it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "reason", rename_all = "snake_case")]
@@ -52,9 +54,33 @@ pub enum Refusal {
         /// The slot.
         slot: SlotName,
     },
-    /// The credential is blank, expired, revoked or gone.
-    #[error("the credential of slot `{slot}` has no usable version")]
+    /// The credential is blank or gone, or just being changed.
+    #[error("the credential of slot `{slot}` has no usable version: store one, or grant another credential")]
     CredentialUnusable {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The credential's end has come.
+    #[error(
+        "the credential of slot `{slot}` has expired: give it a later end with `keybearer credential change`, or grant another one"
+    )]
+    CredentialExpired {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The credential was revoked.
+    #[error(
+        "the credential of slot `{slot}` was revoked for good: store a new one, under another name, and grant that one"
+    )]
+    CredentialRevoked {
+        /// The slot.
+        slot: SlotName,
+    },
+    /// The credential waits for what makes it usable.
+    #[error(
+        "the credential of slot `{slot}` is pending: its account has not authorized it, or its client is not registered"
+    )]
+    CredentialPending {
         /// The slot.
         slot: SlotName,
     },
@@ -162,4 +188,18 @@ pub enum Refusal {
     /// The call's run or token was stopped.
     #[error("the call was stopped")]
     Stopped,
+}
+
+impl Refusal {
+    /// Why a slot's credential cannot be used, by how it stands; none where it is not there.
+    #[must_use]
+    pub fn unusable(standing: Option<Standing>, slot: SlotName) -> Self {
+        match standing {
+            Some(Standing::Expired) => Self::CredentialExpired { slot },
+            Some(Standing::Revoked) => Self::CredentialRevoked { slot },
+            Some(Standing::Pending) => Self::CredentialPending { slot },
+            Some(Standing::Reauthorise) => Self::Reauthorise { slot },
+            Some(Standing::Active) | None => Self::CredentialUnusable { slot },
+        }
+    }
 }

@@ -40,6 +40,7 @@ pub struct Refused {
 /// What a record names in place of a place.
 pub(crate) const MAC_PLACE: &str = "signing:mac";
 pub(crate) const JWT_PLACE: &str = "signing:jwt";
+const CALL_PLACE: &str = "the call";
 
 /// The longest place of a refused request that is kept.
 const PLACE_CHARS_MAX: usize = 300;
@@ -65,6 +66,12 @@ impl Refused {
         Self::of(refusal, method, place, withheld)
     }
 
+    /// Of a whole call, before its tool ran: for what the host found out by itself.
+    #[must_use]
+    pub fn call(refusal: Refusal) -> Self {
+        Self::of(refusal, None, CALL_PLACE.to_owned(), &NothingWithheld)
+    }
+
     /// Cut only after what is withheld was taken out: of a part it would not be known again.
     fn of(mut refusal: Refusal, method: Option<Method>, mut place: String, withheld: &dyn Withheld) -> Self {
         withheld.take_out_of(&mut place);
@@ -85,6 +92,9 @@ impl Refused {
             | Refusal::NotApproved { .. }
             | Refusal::ActionNotGranted { .. }
             | Refusal::CredentialUnusable { .. }
+            | Refusal::CredentialExpired { .. }
+            | Refusal::CredentialRevoked { .. }
+            | Refusal::CredentialPending { .. }
             | Refusal::Reauthorise { .. }
             | Refusal::OutsideBinding { .. }
             | Refusal::WrongKind { .. }

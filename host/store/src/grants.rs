@@ -16,11 +16,11 @@ use crate::StoreError;
 use crate::store::to_json;
 
 impl Store {
-    /// Stores a grant; the one for the same package and slot, if there is one, is replaced by it.
+    /// Stores a grant; gives the one for the same package and slot, if there was one: it is replaced.
     ///
     /// # Errors
     /// [`StoreError::NotFound`] if the tenant is gone or has no such credential.
-    pub fn put_grant(&self, grant: Grant) -> Result<(), StoreError> {
+    pub fn put_grant(&self, grant: Grant) -> Result<Option<Grant>, StoreError> {
         self.commit(
             |transaction| {
                 let image = self.image();
@@ -28,12 +28,15 @@ impl Store {
                 if grant.credential.as_ref().is_some_and(|id| !tenant.credentials.contains_key(id)) {
                     return Err(StoreError::NotFound);
                 }
-                write(transaction, &grant)
+                write(transaction, &grant)?;
+                let mut known = tenant.grants.get(&grant.package).into_iter().flat_map(|grants| grants.iter());
+                Ok(known.find(|known| known.slot == grant.slot).cloned())
             },
-            |image, ()| {
+            |image, replaced| {
                 if let Some(tenant) = image.tenant_mut(&grant.tenant) {
                     tenant.put_grant(grant.clone());
                 }
+                replaced
             },
         )
     }

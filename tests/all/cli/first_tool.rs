@@ -74,7 +74,7 @@ async fn a_new_user_comes_from_an_empty_folder_to_a_recorded_call_by_the_command
     assert_eq!(upstream.recorded()[1].header("authorization"), Some(format!("Bearer {next}").as_str()));
     person.as_tenant(&["credential", "revoke", "weather-api"])?.good()?;
     let refused = person.as_tenant(&call)?.refused()?;
-    assert!(refused.contains("credential_unusable") && refused.contains("store a new version"), "{refused}");
+    assert!(refused.contains("credential_unusable") && refused.contains("revoked for good"), "{refused}");
     assert_eq!(upstream.recorded().len(), 2);
 
     everything_prints_json(&person, &id)?;

@@ -86,7 +86,15 @@ async fn h15_a_callers_mistakes_are_told_by_code_place_and_what_to_do() -> anyho
     holder.revoke().await?;
     let blank = holder.get("/anything").await?;
     assert_problem(&blank, 409, "credential_unusable", "a blank credential");
-    assert!(detail(&blank).contains("`site`"), "the slot is named: {}", detail(&blank));
+    for word in ["`http-get`", "`site`", "revoked for good"] {
+        assert!(detail(&blank).contains(word), "package, slot and state are named: {}", detail(&blank));
+    }
+    let call = blank.json()["instance"].as_str().unwrap_or_default().to_owned();
+    let explained = tenant.client.get(&format!("/v1/calls/{call}/explain")).await?;
+    assert!(explained.text().contains("was revoked for good"), "its administrator can ask why: {}", explained.text());
+    let again = json!({"package": "http-get", "slot": "site", "credential": holder.credential});
+    let answer = tenant.client.post("/v1/grants", &again).await?;
+    assert_problem(&answer, 409, "conflict", "a grant of what is revoked");
     assert_eq!(site.upstream.recorded().len(), 0, "nothing was sent without it");
     Ok(())
 }

@@ -236,7 +236,8 @@ fn a_grant_takes_the_place_of_the_one_for_its_slot() {
     let b = store.insert_credential(credential(&acme, "b")).expect("stored");
     store.put_grant(grant(&acme, &a.id)).expect("granted");
     let second = grant(&acme, &b.id);
-    store.put_grant(second.clone()).expect("granted");
+    let replaced = store.put_grant(second.clone()).expect("granted");
+    assert_eq!(replaced.map(|first| first.credential), Some(Some(a.id.clone())), "the one before is told");
     let whole = Grant { slot: None, credential: None, id: GrantId::random(), ..second.clone() };
     store.put_grant(whole).expect("granted");
     let approved = Approved { signer: "cd".to_owned(), ..Approved::clone(&second.approved) }.into();

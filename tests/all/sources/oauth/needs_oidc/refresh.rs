@@ -99,7 +99,7 @@ async fn r08_a_token_that_its_account_took_back_is_tried_once_and_says_reauthori
     assert_eq!(stage.show(&credential).await?["state"], "reauthorise");
     let answer = stage.get().await?;
     assert_eq!(answer.code(), "credential_unusable");
-    assert!(answer.text().contains("authorized by its account"), "{}", answer.text());
+    assert!(answer.text().contains("must be authorized again"), "{}", answer.text());
     assert_eq!(stage.happened(&client, "grant.error").await?, 1, "asked once");
     assert!(stage.site.recorded().is_empty(), "nothing was sent without a credential");
     let acts = stage.server.ledger()?;
