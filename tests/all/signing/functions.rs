@@ -184,7 +184,7 @@ async fn p09_x10_events_tickets_and_links_are_good_where_they_go_and_the_keys_ar
         assert!(!said.contains(key), "a key was heard or written down");
     }
     let metrics = stage.server.admin().get("/metrics").await?.text();
-    assert!(metrics.contains("keybearer_signatures_total 3"), "{metrics}");
+    assert!(metrics.contains("keybearer_signatures_total 3\n"), "{metrics}");
     Ok(())
 }
 

@@ -32,10 +32,12 @@ async fn register(stage: &Stage, name: &str, kind: &Value) -> anyhow::Result<(St
     anyhow::ensure!(answer.status == 201, "{} {}", answer.status, answer.text());
     let (shown, text) = (answer.json(), answer.text());
     assert_eq!((&shown["state"], &shown["registration"]["managed"]), (&json!("active"), &json!(true)), "{text}");
-    assert!(!text.contains("secret") || text.contains("client_secret_"), "the way, and not the secret: {text}");
     let id = shown["id"].as_str().context("an id")?.to_owned();
     let known = if kind["client"].is_object() { &shown["kind"]["client"] } else { &shown["kind"] };
     let client = known["client_id"].as_str().filter(|id| !id.is_empty()).context("the client's id")?.to_owned();
+    if let Some(secret) = stage.oidc.metadata(&client).await?["client_secret"].as_str() {
+        assert!(!text.contains(secret), "the answer shows the secret");
+    }
     let grant = json!({"package": "http-get", "slot": "site", "credential": id});
     assert_eq!(stage.tenant.client.post("/v1/grants", &grant).await?.status, 201);
     Ok((id, client))
