@@ -51,3 +51,23 @@ impl TenantKeys {
         (before - kept.len()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn a_key_is_good_for_the_wrapped_one_that_it_came_from_and_leaves_with_its_tenant() {
+        // If this failed, what was destroyed in the store could still be opened.
+        let (keys, tenant, other) = (TenantKeys::default(), TenantId::random(), TenantId::random());
+        let wrapped = |byte: u8| Sealed(vec![byte; 40].into());
+        let key = Arc::new(SealingKey::new(&Secret::take(vec![7; 32])));
+        keys.keep(&tenant, "use", wrapped(1), &key);
+        keys.keep(&other, "use", wrapped(1), &key);
+        assert!(keys.kept(&tenant, "use", &wrapped(1)).is_some());
+        assert!(keys.kept(&tenant, "use", &wrapped(2)).is_none() && keys.kept(&tenant, "else", &wrapped(1)).is_none());
+        assert_eq!(keys.forget(&tenant), 1);
+        assert!(keys.kept(&tenant, "use", &wrapped(1)).is_none() && keys.kept(&other, "use", &wrapped(1)).is_some());
+    }
+}
