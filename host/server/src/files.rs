@@ -42,7 +42,11 @@ pub(crate) fn read_operator_token(path: &Path) -> anyhow::Result<Zeroizing<Strin
         }
         _ => error.context("the operator's token cannot be used"),
     })?;
-    ensure!(token.starts_with("kbop_"), "{} holds no operator's token, which begins with kbop_: {another}", path.display());
+    ensure!(
+        token.starts_with("kbop_"),
+        "{} holds no operator's token, which begins with kbop_: {another}",
+        path.display()
+    );
     Ok(token)
 }
 

@@ -91,7 +91,10 @@ fn a_lost_operator_token_is_replaced_as_it_is_told() -> anyhow::Result<()> {
     }
     let made = person.run(&["operator", "new-token"])?.good()?;
     let fresh = std::fs::read_to_string(&file)?;
-    assert!(made.contains("restart") && !made.contains("kbop_") && fresh.starts_with("kbop_") && fresh != lost, "{made}");
+    assert!(
+        made.contains("restart") && !made.contains("kbop_") && fresh.starts_with("kbop_") && fresh != lost,
+        "{made}"
+    );
     assert_eq!(std::fs::metadata(&file)?.permissions().mode() & 0o777, 0o600);
     person.serve()?;
     assert!(person.run(&["tenant", "list"])?.good()?.contains("before"));

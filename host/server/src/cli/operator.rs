@@ -30,7 +30,8 @@ impl Operator {
                 let path = global.read_config()?.operator_token_file;
                 files::replace_secret(&path, keybearer_gate::issue_operator_token().as_bytes())?;
                 let path = path.display().to_string();
-                let sentence = format!("the operator's token in {path} is new: restart the server, which knows the old one");
+                let sentence =
+                    format!("the operator's token in {path} is new: restart the server, which knows the old one");
                 output.say(&sentence, &json!({ "operator_token_file": path }));
             }
         }

@@ -54,10 +54,17 @@ impl Global {
     /// The public listener, with the run's token that a file holds, or stdin for `-`. Another token would be good for more
     /// than the run.
     pub(crate) fn run_bearing(&self, path: &Path) -> anyhow::Result<Client> {
-        ensure!(self.token_file.is_none(), "--run-token-file and --token-file exclude each other: a call has one token");
+        ensure!(
+            self.token_file.is_none(),
+            "--run-token-file and --token-file exclude each other: a call has one token"
+        );
         let client = self.tenant_bearing(path)?;
         let holds = client.token().starts_with("kbr_");
-        ensure!(holds, "{} holds no token of a run, which begins with kbr_: use --token-file outside of runs", path.display());
+        ensure!(
+            holds,
+            "{} holds no token of a run, which begins with kbr_: use --token-file outside of runs",
+            path.display()
+        );
         Ok(client)
     }
 

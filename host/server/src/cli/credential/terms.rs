@@ -53,7 +53,10 @@ impl Terms {
         let expires = self.life.map(|life| now.0.saturating_add(life.saturating_mul(1000))).or(self.expires_ms);
         if let Some(expires) = expires {
             let utc = UnixMillis(expires).to_utc();
-            ensure!(expires > now.0, "--expires-ms {expires} is {utc}, which is over: write milliseconds, or --life 90d");
+            ensure!(
+                expires > now.0,
+                "--expires-ms {expires} is {utc}, which is over: write milliseconds, or --life 90d"
+            );
         }
         Ok(expires)
     }
@@ -82,7 +85,8 @@ mod tests {
     #[test]
     fn an_end_in_the_past_is_refused_and_a_life_counts_from_now() {
         let now = UnixMillis(1_795_335_413_214);
-        let terms = |life, expires_ms| Terms { life, expires_ms, rotate_every_h: None, sensitive: false, only: Vec::new() };
+        let terms =
+            |life, expires_ms| Terms { life, expires_ms, rotate_every_h: None, sensitive: false, only: Vec::new() };
         assert_eq!(terms(None, None).expires(now).expect("none"), None);
         assert_eq!(terms(Some(60), None).expires(now).expect("a minute"), Some(1_795_335_473_214));
         assert_eq!(terms(None, Some(now.0 + 1)).expires(now).expect("in time"), Some(now.0 + 1));
