@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use keybearer_tests::Reserved;
 use keybearer_tests::ServerOptions;
 use keybearer_tests::Site;
 use parking_lot::Mutex;
@@ -168,8 +169,8 @@ async fn x15_spans_arrive_with_listed_attributes_and_nothing_of_a_call_but_its_n
 async fn a16_a_collector_that_is_down_or_silent_holds_nobody_up() -> anyhow::Result<()> {
     // If this failed, the observers' outage would be the customers' outage.
     let silent = TcpListener::bind("127.0.0.1:0").await?;
-    let gone = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-    for endpoint in [silent.local_addr()?, gone] {
+    let gone = Reserved::new()?;
+    for endpoint in [silent.local_addr()?, gone.address()] {
         let config = format!("[telemetry]\notlp_endpoint = \"http://{endpoint}/v1/traces\"");
         let mut site = Site::start_with(ServerOptions::default().with(&config)).await?;
         let holder = site.holder_with(json!({"name": "acme", "calls_per_second": 100_000})).await?;

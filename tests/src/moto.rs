@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::Authority;
+use crate::Reserved;
 use crate::Secure;
 use crate::peers;
 
@@ -33,7 +34,7 @@ pub struct Moto {
     /// gunicorn, at the head of a group of processes.
     child: Child,
     folder: tempfile::TempDir,
-    address: SocketAddr,
+    port: Reserved,
     secure: Secure,
 }
 
@@ -55,11 +56,10 @@ impl Moto {
         std::fs::write(folder.path().join("moto_app.py"), APPLICATION)?;
         std::fs::write(folder.path().join("server.pem"), certificate)?;
         crate::secret_file(&folder.path().join("server.key"), &key)?;
-        // Free a moment ago; nobody else takes it before this is started again.
-        let address = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let secure = Secure::new(address, authority, None)?.named(Self::SECRETS);
-        let child = spawn(&program, &folder, address)?;
-        let mut moto = Self { program, child, folder, address, secure };
+        let port = Reserved::new()?;
+        let secure = Secure::new(port.address(), authority, None)?.named(Self::SECRETS);
+        let child = spawn(&program, &folder, port.address())?;
+        let mut moto = Self { program, child, folder, port, secure };
         moto.until_it_answers().await?;
         Ok(moto)
     }
@@ -67,7 +67,7 @@ impl Moto {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Asks Secrets Manager, as somebody whom it believes.
@@ -116,7 +116,7 @@ impl Moto {
     /// # Errors
     /// If it does not come up.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.child = spawn(&self.program, &self.folder, self.address)?;
+        self.child = spawn(&self.program, &self.folder, self.port.address())?;
         self.until_it_answers().await
     }
 

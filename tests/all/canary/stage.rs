@@ -7,6 +7,7 @@ use keybearer_tests::Piece;
 use keybearer_tests::RawUpstream;
 use keybearer_tests::Recorded;
 use keybearer_tests::Reply;
+use keybearer_tests::Reserved;
 use keybearer_tests::Server;
 use keybearer_tests::ServerOptions;
 use keybearer_tests::Tenant;
@@ -41,7 +42,7 @@ pub(super) struct Stage {
     upstream: Upstream,
     login: Upstream,
     collector: RawUpstream,
-    _broken: (Upstream, RawUpstream, RawUpstream),
+    _broken: (Upstream, RawUpstream, RawUpstream, Reserved),
 }
 
 impl Stage {
@@ -61,13 +62,13 @@ impl Stage {
             vec![Piece::text("HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")]
         })
         .await?;
-        let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let closed = Reserved::new()?;
         let mut options = ServerOptions::default()
             .pin("login.test", &login)
             .pin("untrusted.test", &untrusted)
             .pin_at("slow.test", 443, slow.address())
             .pin_at("garbage.test", 443, garbage.address())
-            .pin_at("refused.test", 443, closed)
+            .pin_at("refused.test", 443, closed.address())
             .with_egress("first_byte_ms = 300\nnameservers = [\"127.0.0.1:9\"]\nresolve_ms = 300")
             .with(&format!(
                 "[telemetry]\nlevel = \"trace\"\nformat = \"json\"\notlp_endpoint = \"http://{}/v1/traces\"",
@@ -97,7 +98,7 @@ impl Stage {
             upstream,
             login,
             collector,
-            _broken: (untrusted, slow, garbage),
+            _broken: (untrusted, slow, garbage, closed),
         };
         stage.grant_all().await?;
         Ok(stage)

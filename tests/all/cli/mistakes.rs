@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use keybearer_tests::Reserved;
 use keybearer_tests::canary;
 use serde_json::Value;
 
@@ -37,9 +38,8 @@ fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()
     person.edit("listen = \"127.0.0.1:0\"", "listen = \"0.0.0.0:0\"")?;
     says(&person.run(&["serve"])?.refused()?, &["server.listen", "beyond loopback", "[server.tls]"]);
     person.edit("listen = \"0.0.0.0:0\"", "listen = \"127.0.0.1:0\"")?;
-    // A port that nobody listens on.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    person.edit("listen = \"127.0.0.1:0\"", &format!("listen = \"{free}\""))?;
+    let nobody = Reserved::new()?;
+    person.edit("listen = \"127.0.0.1:0\"", &format!("listen = \"{}\"", nobody.address()))?;
     std::fs::write(person.path("acme.token"), "kb_none")?;
     std::fs::set_permissions(person.path("acme.token"), std::fs::Permissions::from_mode(0o644))?;
     says(&person.as_tenant(&["tool", "list"])?.refused()?, &["chmod 600"]);

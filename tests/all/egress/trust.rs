@@ -9,6 +9,7 @@ use keybearer_tests::Piece;
 use keybearer_tests::RawUpstream;
 use keybearer_tests::Recorded;
 use keybearer_tests::Reply;
+use keybearer_tests::Reserved;
 use keybearer_tests::Server;
 use keybearer_tests::ServerOptions;
 use keybearer_tests::Upstream;
@@ -129,7 +130,7 @@ async fn a_request_that_is_cut_off_is_not_sent_again_by_itself() -> anyhow::Resu
 /// `openssl s_server` with a certificate for one name, for as long as the case runs.
 struct OldServer {
     child: std::process::Child,
-    address: std::net::SocketAddr,
+    port: Reserved,
 }
 
 impl OldServer {
@@ -146,16 +147,16 @@ impl OldServer {
         let (ca, ca_key, names) = (path("ca.pem"), path("ca.key"), path("names"));
         let signed = ["x509", "-req", "-in", &asked, "-CA", &ca, "-CAkey", &ca_key, "-CAcreateserial", "-days", "30"];
         openssl(&[&signed[..], &[digest, "-extfile", &names, "-out", &leaf]].concat())?;
-        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let port = Reserved::new()?;
         let mut child = std::process::Command::new("openssl")
-            .args(["s_server", "-www", "-accept", &address.to_string(), "-cert", &leaf, "-key", &key])
+            .args(["s_server", "-www", "-accept", &port.address().to_string(), "-cert", &leaf, "-key", &key])
             .args(arguments)
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
             .spawn()?;
         let mut said = std::io::BufReader::new(child.stdout.take().ok_or_else(|| anyhow::anyhow!("no stdout"))?);
-        let server = Self { child, address };
+        let server = Self { child, port };
         let mut line = String::new();
         while !line.contains("ACCEPT") {
             line.clear();
@@ -196,7 +197,7 @@ async fn n28_an_upstream_of_old_tls_or_with_a_sha1_signature_is_sent_nothing() -
     ];
     let mut options = ServerOptions::default();
     for (host, server, _) in &upstreams {
-        options = options.pin_at(host, 443, server.address);
+        options = options.pin_at(host, 443, server.port.address());
     }
     let hosts: Vec<_> = upstreams.iter().map(|(host, ..)| *host).collect();
     let stage = Stage::new(&authority, &hosts, options).await?;

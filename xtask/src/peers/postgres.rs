@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
+use keybearer_tests::Reserved;
 use serde_json::json;
 
 use crate::children;
 use crate::peers::Running;
 use crate::peers::install;
 use crate::peers::yard::Yard;
-use crate::peers::yard::free_port;
 
 /// Whom it runs as where we are root: its own account, or nobody's.
 const ACCOUNTS: [&str; 2] = ["postgres", "nobody"];
@@ -43,9 +43,9 @@ pub(super) async fn start(yard: &Yard, installed: &install::Postgres) -> anyhow:
     let created = yard.run_in(folder.path(), create, "initdb")?.wait().await?;
     anyhow::ensure!(created.success(), "initdb: {created}\n{}", children::tail(&yard.log("initdb")));
 
-    let port = free_port()?;
+    let port = Reserved::new()?;
     let mut serve = program("postgres");
-    serve.arg("-D").arg(folder.path().join("data")).arg("-p").arg(port.to_string());
+    serve.arg("-D").arg(folder.path().join("data")).arg("-p").arg(port.port().to_string());
     serve.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c"]);
     serve.arg(format!("unix_socket_directories={}", folder.path().display()));
     let mut child = yard.run_in(folder.path(), serve, "postgres")?;
@@ -54,7 +54,7 @@ pub(super) async fn start(yard: &Yard, installed: &install::Postgres) -> anyhow:
     yard.until("postgres", &mut child, ready).await?;
     let state = json!({"password": password, "psql": programs.folder.join("psql"), "libraries": programs.libraries});
     keybearer_tests::secret_file(&yard.folder().join("postgres.json"), &state.to_string())?;
-    let environment = vec![("KEYBEARER_TEST_POSTGRES", format!("127.0.0.1:{port}"))];
+    let environment = vec![("KEYBEARER_TEST_POSTGRES", port.address().to_string())];
     Ok(Running { child, environment, _folder: Some(folder) })
 }
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use keybearer_tests::Client;
+use keybearer_tests::Reserved;
 
 use crate::children::Child;
 use crate::peers::Running;
 use crate::peers::yard::Yard;
-use crate::peers::yard::free_port;
 
 const CONFIGURATION: &str = include_str!("../../peers/nginx.conf");
 
@@ -22,15 +22,20 @@ pub(super) struct Nginx {
 }
 
 struct Ports {
-    httpbin: u16,
-    moto: u16,
-    nginx: u16,
-    health: u16,
+    httpbin: Reserved,
+    moto: Reserved,
+    nginx: Reserved,
+    health: Reserved,
 }
 
 impl Nginx {
     pub(super) async fn start(yard: &Yard, nginx: &Path) -> anyhow::Result<Self> {
-        let ports = Ports { httpbin: free_port()?, moto: free_port()?, nginx: free_port()?, health: free_port()? };
+        let ports = Ports {
+            httpbin: Reserved::new()?,
+            moto: Reserved::new()?,
+            nginx: Reserved::new()?,
+            health: Reserved::new()?,
+        };
         let folder = yard.folder();
         std::fs::create_dir(folder.join("www"))?;
         std::fs::write(folder.join("www/hello.txt"), "hello\n")?;
@@ -41,10 +46,10 @@ impl Nginx {
         let configuration = CONFIGURATION
             .replace("{{folder}}", &folder.display().to_string())
             .replace("{{user}}", user)
-            .replace("{{httpbin}}", &ports.httpbin.to_string())
-            .replace("{{moto}}", &ports.moto.to_string())
-            .replace("{{nginx}}", &ports.nginx.to_string())
-            .replace("{{health}}", &ports.health.to_string());
+            .replace("{{httpbin}}", &ports.httpbin.port().to_string())
+            .replace("{{moto}}", &ports.moto.port().to_string())
+            .replace("{{nginx}}", &ports.nginx.port().to_string())
+            .replace("{{health}}", &ports.health.port().to_string());
         std::fs::write(folder.join("nginx.conf"), configuration)?;
         let mut command = Command::new(nginx);
         command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf")).args(["-e", "stderr"]);
@@ -59,7 +64,7 @@ impl Nginx {
         let mut command = Command::new(gunicorn);
         command.arg("httpbin:app");
         let child = self.behind(yard, "httpbin", command).await?;
-        let address = format!("127.0.0.1:{}", self.ports.httpbin);
+        let address = self.ports.httpbin.address().to_string();
         Ok(Running::new(child, vec![("KEYBEARER_TEST_HTTPBIN", address)]))
     }
 
@@ -69,7 +74,7 @@ impl Nginx {
         let mut command = Command::new(gunicorn);
         command.arg("--chdir").arg(yard.folder()).arg("moto_app:app");
         let child = self.behind(yard, "moto", command).await?;
-        let address = format!("127.0.0.1:{}", self.ports.moto);
+        let address = self.ports.moto.address().to_string();
         let program = gunicorn.display().to_string();
         Ok(Running::new(child, vec![("KEYBEARER_TEST_MOTO", address), ("KEYBEARER_TEST_MOTO_PROGRAM", program)]))
     }
@@ -84,13 +89,13 @@ impl Nginx {
     }
 
     pub(super) fn running(self) -> Running {
-        let address = format!("127.0.0.1:{}", self.ports.nginx);
+        let address = self.ports.nginx.address().to_string();
         Running::new(self.child, vec![("KEYBEARER_TEST_NGINX", address)])
     }
 }
 
 fn health(ports: &Ports) -> Client {
-    Client::new(([127, 0, 0, 1], ports.health).into())
+    Client::new(ports.health.address())
 }
 
 async fn answers(health: &Client, name: &str) -> Option<()> {

@@ -2,7 +2,6 @@
 //! their processes for the case that nobody is left to stop them.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +10,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use keybearer_tests::Authority;
 use rustix::process::Pid;
 use rustix::process::Signal;
@@ -117,12 +115,6 @@ impl Yard {
         // There is nothing left to remember, and nobody to tell if that fails.
         drop(std::fs::remove_file(&self.pids));
     }
-}
-
-/// A port that was free a moment ago.
-pub(super) fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("loopback cannot be listened on")?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// Stops the servers of runs that were killed: files named for a process that is gone, with lines for

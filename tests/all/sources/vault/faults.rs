@@ -8,6 +8,7 @@ use keybearer_tests::Authority;
 use keybearer_tests::Built;
 use keybearer_tests::Recorded;
 use keybearer_tests::Reply;
+use keybearer_tests::Reserved;
 use keybearer_tests::Server;
 use keybearer_tests::ServerOptions;
 use keybearer_tests::Upstream;
@@ -55,11 +56,11 @@ async fn a01_what_is_no_answer_of_the_server_is_no_credential() -> anyhow::Resul
     let answers = |_| async { Reply::json(200, &json!({})) };
     let site = Upstream::start(&authority, &["api.test"], answers).await?;
     let untrusted = Upstream::start(&stranger, &["untrusted.test"], answers).await?;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let closed = Reserved::new()?;
     let mut options = ServerOptions::default().pin("api.test", &site).pin("untrusted.test", &untrusted).pin_at(
         "closed.test",
         443,
-        closed,
+        closed.address(),
     );
     for host in NONSENSE {
         options = options.pin(host, &source);
