@@ -37,11 +37,21 @@ impl Digest {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The hex digits, without what stands before them.
+    #[must_use]
+    pub fn to_hex(&self) -> impl std::ops::Deref<Target = str> {
+        blake3::Hash::from(self.0).to_hex()
+    }
 }
+
+/// What every digest's text begins with.
+const PREFIX: &str = "blake3:";
 
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "blake3:{}", blake3::Hash::from(self.0).to_hex())
+        formatter.write_str(PREFIX)?;
+        formatter.write_str(&self.to_hex())
     }
 }
 
@@ -55,7 +65,7 @@ impl FromStr for Digest {
     type Err = DigestMalformed;
 
     fn from_str(text: &str) -> Result<Self, DigestMalformed> {
-        let hex = text.strip_prefix("blake3:").ok_or(DigestMalformed)?;
+        let hex = text.strip_prefix(PREFIX).ok_or(DigestMalformed)?;
         if hex.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(DigestMalformed);
         }
@@ -73,7 +83,7 @@ impl TryFrom<String> for Digest {
 
 impl From<Digest> for String {
     fn from(digest: Digest) -> Self {
-        digest.to_string()
+        [PREFIX, &digest.to_hex()].concat()
     }
 }
 

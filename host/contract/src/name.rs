@@ -175,7 +175,7 @@ impl TryFrom<String> for ToolRef {
 
 impl From<ToolRef> for String {
     fn from(tool: ToolRef) -> Self {
-        tool.to_string()
+        [tool.package.as_str(), ".", tool.tool.as_str()].concat()
     }
 }
 

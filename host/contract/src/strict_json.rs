@@ -1,7 +1,7 @@
 //! JSON that two parsers cannot read in two ways: one pass over a text which refuses what RFC 8259
 //! leaves open (duplicate names, depth, numbers beyond a double) with what it forbids (a byte order
-//! mark, `NaN`, lone surrogates, bytes after the value). Not a parser: it keeps nothing of the text,
-//! and its errors never quote it, because the text may hold a secret.
+//! mark, `NaN`, lone surrogates, bytes after the value). Its errors never quote the text, because it may
+//! hold a secret.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,6 +12,8 @@ use serde::de::Error as _;
 use serde::de::MapAccess;
 use serde::de::SeqAccess;
 use serde::de::Visitor;
+use serde_json::Map;
+use serde_json::Value;
 
 /// The text is not strict JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,14 +37,26 @@ const PARSER_DEPTH: usize = 127;
 /// # Errors
 /// [`StrictJsonError`] says what is wrong and where.
 pub fn check(text: &[u8], depth_max: usize) -> Result<(), StrictJsonError> {
+    walk::<false>(text, depth_max).map(drop)
+}
+
+/// The same, with the value that the text says.
+///
+/// # Errors
+/// As [`check`].
+pub fn parse(text: &[u8], depth_max: usize) -> Result<Value, StrictJsonError> {
+    walk::<true>(text, depth_max)
+}
+
+fn walk<const KEEP: bool>(text: &[u8], depth_max: usize) -> Result<Value, StrictJsonError> {
     let depth_max = depth_max.min(PARSER_DEPTH);
     if text.starts_with(b"\xef\xbb\xbf") {
         return Err(StrictJsonError { what: "a byte order mark".to_owned(), offset: 0 });
     }
     let mut parser = serde_json::Deserializer::from_slice(text);
-    Walk { levels_left: depth_max }
+    Walk::<KEEP> { levels_left: depth_max }
         .deserialize(&mut parser)
-        .and_then(|()| parser.end())
+        .and_then(|value| parser.end().map(|()| value))
         .map_err(|error| StrictJsonError { what: words(&error), offset: offset(text, &error) })
 }
 
@@ -58,74 +72,83 @@ fn offset(text: &[u8], error: &serde_json::Error) -> usize {
     (before + error.column().saturating_sub(1)).min(text.len())
 }
 
-/// Walks one value and keeps nothing.
+/// Walks one value, which it keeps; or keeps nothing of it, and says null.
 #[derive(Clone, Copy)]
-struct Walk {
+struct Walk<const KEEP: bool> {
     levels_left: usize,
 }
 
-impl Walk {
+impl<const KEEP: bool> Walk<KEEP> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         let levels_left = self.levels_left.checked_sub(1).ok_or_else(|| E::custom("nesting is too deep"))?;
         Ok(Self { levels_left })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Walk {
-    type Value = ();
+impl<'de, const KEEP: bool> DeserializeSeed<'de> for Walk<KEEP> {
+    type Value = Value;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walk {
-    type Value = ();
+impl<'de, const KEEP: bool> Visitor<'de> for Walk<KEEP> {
+    type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(if KEEP { Value::String(text.to_owned()) } else { Value::Null })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let item = self.deeper()?;
-        while items.next_element_seed(item)?.is_some() {}
-        Ok(())
+        let mut kept = Vec::new();
+        while let Some(value) = items.next_element_seed(item)? {
+            if KEEP {
+                kept.push(value);
+            }
+        }
+        Ok(Value::Array(kept))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let value = self.deeper()?;
-        let mut names = Names::default();
+        let (mut names, mut kept) = (Names::default(), Map::new());
         while let Some(name) = members.next_key_seed(Name)? {
-            if !names.add(name) {
+            let is_new = if KEEP { !kept.contains_key(&*name) } else { names.add(name.clone()) };
+            if !is_new {
                 return Err(A::Error::custom("an object has a name twice"));
             }
-            members.next_value_seed(value)?;
+            let value = members.next_value_seed(value)?;
+            if KEEP {
+                kept.insert(name.into_owned(), value);
+            }
         }
-        Ok(())
+        Ok(Value::Object(kept))
     }
 }
 
@@ -203,6 +226,8 @@ mod tests {
             "123456789012345678901234567890",
         ] {
             assert_eq!(check(good.as_bytes(), DEPTH_MAX), Ok(()), "{good}");
+            let value: Value = serde_json::from_str(good).expect("JSON");
+            assert_eq!(parse(good.as_bytes(), DEPTH_MAX), Ok(value), "{good}");
         }
     }
 
@@ -237,6 +262,7 @@ mod tests {
             b"{\"a\"",
         ] {
             assert!(check(bad, DEPTH_MAX).is_err(), "{}", String::from_utf8_lossy(bad));
+            assert_eq!(parse(bad, DEPTH_MAX).err(), check(bad, DEPTH_MAX).err(), "{}", String::from_utf8_lossy(bad));
         }
     }
 
@@ -255,8 +281,10 @@ mod tests {
         let mut members: Vec<String> = (0..50_000).map(|index| format!("\"n{index}\":0")).collect();
         assert_eq!(check(format!("{{{}}}", members.join(",")).as_bytes(), 64), Ok(()));
         members.push("\"n7\":0".to_owned());
-        let error = check(format!("{{{}}}", members.join(",")).as_bytes(), 64).expect_err("twice");
+        let text = format!("{{{}}}", members.join(","));
+        let error = check(text.as_bytes(), 64).expect_err("twice");
         assert_eq!(error.what, "an object has a name twice");
+        assert_eq!(parse(text.as_bytes(), 64), Err(error));
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! component and schemas at hand. The newest version that the tenant's grants cover is what runs, so
 //! that a new version which asks for more breaks nobody before its differences are approved.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use keybearer_contract::Code;
 use keybearer_contract::Digest;
+use keybearer_contract::IdMap;
 use keybearer_contract::PackageName;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
@@ -29,7 +29,7 @@ pub(crate) struct Catalogue {
     store: Arc<Store>,
     sandbox: Arc<Sandbox>,
     revoked: Vec<String>,
-    ready: RwLock<HashMap<Digest, Arc<Package>>>,
+    ready: RwLock<IdMap<Digest, Arc<Package>>>,
 }
 
 /// One version of a package, ready to run.

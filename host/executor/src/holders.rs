@@ -5,9 +5,7 @@
 //! run, and a request before it is looked at again whether its grant stands. A revocation is in the store
 //! before it looks here. So it either finds them, or they find it.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
@@ -15,6 +13,8 @@ use std::sync::atomic::Ordering;
 
 use keybearer_contract::CallId;
 use keybearer_contract::GrantId;
+use keybearer_contract::IdHasher;
+use keybearer_contract::IdMap;
 use keybearer_gate::Facts;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -26,8 +26,8 @@ const SHARDS: usize = 16;
 
 /// The running calls.
 pub(crate) struct Holders {
-    shards: [Mutex<HashMap<CallId, Arc<Held>>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<IdMap<CallId, Arc<Held>>>; SHARDS],
+    hasher: IdHasher,
     /// Told when the last credential byte of a request has left, or never will.
     released: Arc<Notify>,
 }
@@ -75,7 +75,7 @@ pub(crate) struct Told {
 impl Holders {
     pub(crate) fn new() -> Arc<Self> {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Arc::new(Self { shards, hasher: RandomState::new(), released: Arc::default() })
+        Arc::new(Self { shards, hasher: IdHasher::default(), released: Arc::default() })
     }
 
     /// Enters a call. `stop` ends it and everything that it has under way.
@@ -136,7 +136,7 @@ impl Holders {
         }
     }
 
-    fn shard(&self, call: &CallId) -> &Mutex<HashMap<CallId, Arc<Held>>> {
+    fn shard(&self, call: &CallId) -> &Mutex<IdMap<CallId, Arc<Held>>> {
         let hash = self.hasher.hash_one(call);
         &self.shards[usize::try_from(hash % SHARDS as u64).expect("a shard's number is small")]
     }

@@ -10,6 +10,7 @@ use keybearer_contract::Code;
 use keybearer_contract::Problem;
 use keybearer_contract::ToolDescription;
 use keybearer_contract::ToolName;
+use keybearer_contract::strict_json;
 
 /// The largest schema, as JSON text: what a model could still read.
 const SCHEMA_BYTES_MAX: usize = 128 << 10;
@@ -70,11 +71,11 @@ impl Schemas {
         let compiled = self.0.get(tool).ok_or_else(Problem::not_found)?;
         let invalid = |what: String| Problem::new(Code::ResultInvalid, format!("tell the tool's author: {what}"));
         // Without a schema it must still be JSON that every parser reads alike: it is put into an answer as it stands.
-        keybearer_contract::strict_json::check(text.as_bytes(), RESULT_DEPTH_MAX)
-            .map_err(|error| invalid(format!("the result is not JSON: {error}")))?;
-        let Some(schema) = &compiled.output else { return Ok(()) };
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|_| invalid("the result is not JSON".to_owned()))?;
+        let no_json = |error| invalid(format!("the result is not JSON: {error}"));
+        let Some(schema) = &compiled.output else {
+            return strict_json::check(text.as_bytes(), RESULT_DEPTH_MAX).map_err(no_json);
+        };
+        let value = strict_json::parse(text.as_bytes(), RESULT_DEPTH_MAX).map_err(no_json)?;
         match schema.iter_errors(&value).next() {
             None => Ok(()),
             Some(error) => Err(invalid(format!("{} at `{}`", error.masked(), error.instance_path()))),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Cleared;
@@ -26,7 +27,7 @@ pub(crate) use places::Places;
 /// What was used, of all tenants.
 #[derive(Default)]
 pub(crate) struct Uses {
-    tenants: Mutex<HashMap<TenantId, HashMap<String, Noted>>>,
+    tenants: Mutex<IdMap<TenantId, HashMap<String, Noted>>>,
 }
 
 struct Noted {
@@ -66,7 +67,7 @@ const SUBJECTS_MAX: usize = 16_384;
 impl Uses {
     /// What the store has.
     pub(crate) fn load(rows: Vec<UseRow>) -> Self {
-        let mut tenants: HashMap<TenantId, HashMap<String, Noted>> = HashMap::new();
+        let mut tenants: IdMap<TenantId, HashMap<String, Noted>> = IdMap::default();
         for row in rows {
             match serde_json::from_str(&row.record) {
                 Ok(used) => {

@@ -23,6 +23,9 @@ const LABEL_CHARS_MAX: usize = 200;
 impl PrincipalLabel {
     /// A label, cut to what a record holds, with control characters replaced.
     pub(crate) fn new(text: &str) -> Self {
+        if text.len() <= LABEL_CHARS_MAX && text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
+            return Self(text.into());
+        }
         let clean: String = text
             .chars()
             .take(LABEL_CHARS_MAX)

@@ -5,13 +5,13 @@
 //! Not for the limits of one call: those are the sandbox's.
 
 use std::collections::BTreeSet;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use keybearer_contract::Code;
+use keybearer_contract::IdMap;
 use keybearer_contract::Problem;
 use keybearer_contract::TenantId;
 use parking_lot::Mutex;
@@ -61,7 +61,7 @@ impl Quotas {
     pub fn new(limits: QuotaLimits) -> Self {
         let floor = Floor {
             free: limits.places,
-            tenants: HashMap::new(),
+            tenants: IdMap::default(),
             line: BTreeSet::new(),
             next_turn: 0,
             sweep_at: SWEEP_AT_LEAST,
@@ -168,7 +168,7 @@ const SWEEP_AT_LEAST: usize = 1024;
 
 struct Floor {
     free: usize,
-    tenants: HashMap<TenantId, Seat>,
+    tenants: IdMap<TenantId, Seat>,
     /// The tenants that wait and may have one more place: by how many they hold, then by turn.
     line: BTreeSet<(u32, u64, TenantId)>,
     next_turn: u64,

@@ -19,6 +19,7 @@ use std::time::Instant;
 use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::DispatchId;
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::Facts;
@@ -72,7 +73,7 @@ pub struct Recovery {
     pub unknown: Vec<UnknownOutcome>,
     /// The highest epoch of every credential: a store that knows a lower one is older than the ledger, and
     /// what was revoked since would live again (threats C08).
-    pub epochs: HashMap<(TenantId, CredentialId), u64>,
+    pub epochs: IdMap<(TenantId, CredentialId), u64>,
     /// How many changes the store had committed when the last act that says so was recorded: a store that has
     /// fewer is older than the ledger.
     pub commit: u64,
@@ -408,8 +409,8 @@ fn stands_in(all: &[Segment], head: Head) -> Result<bool, LedgerRefused> {
 /// What has begun and not ended.
 #[derive(Default)]
 struct Open {
-    calls: HashMap<CallId, Facts>,
-    dispatches: HashMap<DispatchId, DispatchFacts>,
+    calls: IdMap<CallId, Facts>,
+    dispatches: IdMap<DispatchId, DispatchFacts>,
 }
 
 /// What the records of one segment come to.

@@ -1,7 +1,6 @@
 //! What is open, and the highest epochs: what a record changes in that, and the new segment at whose head it is said
 //! again. Not for appending.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use std::sync::Arc;
 use keybearer_contract::CallId;
 use keybearer_contract::CredentialId;
 use keybearer_contract::DispatchId;
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
 use serde::Serialize;
@@ -37,9 +37,9 @@ pub(crate) enum Effect<'record> {
 /// What is open, and the highest epochs: said again at the head of every segment.
 #[derive(Default)]
 pub(crate) struct Standing {
-    pub(crate) calls: HashMap<CallId, Arc<[u8]>>,
-    pub(crate) dispatches: HashMap<DispatchId, Arc<[u8]>>,
-    pub(crate) epochs: HashMap<(TenantId, CredentialId), u64>,
+    pub(crate) calls: IdMap<CallId, Arc<[u8]>>,
+    pub(crate) dispatches: IdMap<DispatchId, Arc<[u8]>>,
+    pub(crate) epochs: IdMap<(TenantId, CredentialId), u64>,
     pub(crate) commit: u64,
 }
 

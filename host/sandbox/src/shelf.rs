@@ -1,12 +1,12 @@
 //! The tools that are loaded, by their package's digest: a bounded number; the one that was not used for
 //! longest goes first. Calls that hold it go on.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use keybearer_contract::Digest;
+use keybearer_contract::IdMap;
 use parking_lot::RwLock;
 
 use crate::tool::Tool;
@@ -16,7 +16,7 @@ const TOOLS_MAX: usize = 512;
 
 #[derive(Default)]
 pub(crate) struct Shelf {
-    tools: RwLock<HashMap<Digest, Place>>,
+    tools: RwLock<IdMap<Digest, Place>>,
     /// Counts uses; the shelf's own clock.
     uses: AtomicU64,
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use keybearer_contract::CredentialId;
 use keybearer_contract::Digest;
 use keybearer_contract::HookId;
+use keybearer_contract::IdMap;
 use keybearer_contract::PackageName;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
@@ -38,12 +39,12 @@ use crate::store::from_json;
 /// The tables, as of the last committed transaction.
 #[derive(Default)]
 pub(crate) struct Image {
-    tenants: HashMap<TenantId, TenantImage>,
+    tenants: IdMap<TenantId, TenantImage>,
     names: HashMap<TenantName, TenantId>,
-    pub(crate) tokens: HashMap<TokenId, Arc<TokenRecord>>,
+    pub(crate) tokens: IdMap<TokenId, Arc<TokenRecord>>,
     /// Whose run it is: for its token alone.
-    run_owners: HashMap<RunId, TenantId>,
-    pub(crate) hooks: HashMap<HookId, Arc<HookRecord>>,
+    run_owners: IdMap<RunId, TenantId>,
+    pub(crate) hooks: IdMap<HookId, Arc<HookRecord>>,
     pub(crate) packages: Packages,
     pub(crate) revoked: Revoked,
     pub(crate) incidents: Incidents,
@@ -55,10 +56,10 @@ pub(crate) struct Image {
 pub(crate) struct TenantImage {
     pub(crate) record: Arc<TenantRecord>,
     pub(crate) data_key: Sealed,
-    pub(crate) credentials: HashMap<CredentialId, Arc<CredentialRecord>>,
+    pub(crate) credentials: IdMap<CredentialId, Arc<CredentialRecord>>,
     pub(crate) credential_names: HashMap<String, CredentialId>,
-    pub(crate) grants: HashMap<PackageName, Arc<[Grant]>>,
-    pub(crate) runs: HashMap<RunId, Arc<RunRecord>>,
+    pub(crate) grants: IdMap<PackageName, Arc<[Grant]>>,
+    pub(crate) runs: IdMap<RunId, Arc<RunRecord>>,
     pub(crate) revoked_principals: HashSet<String>,
     pub(crate) revoked_agents: HashSet<String>,
     /// Where it wants its notices.
@@ -68,9 +69,9 @@ pub(crate) struct TenantImage {
 /// The operator's catalogue.
 #[derive(Default)]
 pub(crate) struct Packages {
-    pub(crate) by_digest: HashMap<Digest, Arc<PackageRecord>>,
+    pub(crate) by_digest: IdMap<Digest, Arc<PackageRecord>>,
     /// Newest first.
-    pub(crate) by_name: HashMap<PackageName, Arc<[Arc<PackageRecord>]>>,
+    pub(crate) by_name: IdMap<PackageName, Arc<[Arc<PackageRecord>]>>,
 }
 
 impl Image {
@@ -96,10 +97,10 @@ impl Image {
         let tenant = TenantImage {
             record: Arc::clone(&record),
             data_key,
-            credentials: HashMap::new(),
+            credentials: IdMap::default(),
             credential_names: HashMap::new(),
-            grants: HashMap::new(),
-            runs: HashMap::new(),
+            grants: IdMap::default(),
+            runs: IdMap::default(),
             revoked_principals: HashSet::new(),
             revoked_agents: HashSet::new(),
             notices: None,

@@ -1,8 +1,8 @@
 //! Incidents. The quarantines of those that are open are asked for every call, and held in memory for that.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use keybearer_contract::IdMap;
 use keybearer_contract::IncidentId;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
@@ -18,9 +18,9 @@ use crate::store::to_json;
 /// The incidents, and what is quarantined because of those that are open.
 #[derive(Default)]
 pub(crate) struct Incidents {
-    by_id: HashMap<IncidentId, Arc<IncidentRecord>>,
+    by_id: IdMap<IncidentId, Arc<IncidentRecord>>,
     /// By the tenant for whom; under none those for everybody. A tenant's own are looked through for its calls alone.
-    quarantines: HashMap<Option<TenantId>, Vec<Quarantine>>,
+    quarantines: IdMap<Option<TenantId>, Vec<Quarantine>>,
 }
 
 /// Closed incidents of the operator's that are kept. The ledger has all of them for good.

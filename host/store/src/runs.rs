@@ -1,9 +1,9 @@
 //! Runs: those that are open, and for a while those that ended. That no run outlives the one that it was
 //! opened within is kept here, where one writer sees both.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use keybearer_contract::IdMap;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::UnixMillis;
@@ -178,7 +178,7 @@ impl Store {
     }
 }
 
-fn ended_long_ago(runs: &HashMap<RunId, Arc<RunRecord>>, before: UnixMillis, keep: usize) -> Vec<(TenantId, RunId)> {
+fn ended_long_ago(runs: &IdMap<RunId, Arc<RunRecord>>, before: UnixMillis, keep: usize) -> Vec<(TenantId, RunId)> {
     let ended = |run: &&Arc<RunRecord>| match run.state {
         RunState::Ended { at, .. } => Some((at, run.tenant.clone(), run.id.clone())),
         RunState::Open => None,

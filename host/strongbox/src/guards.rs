@@ -6,12 +6,12 @@
 //! The one argument that all rests on: taking a guard and raising the least epoch happen under the
 //! same lock. A guard is either taken before, and then it is waited for, or after, and then refused.
 
-use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::IdHasher;
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use tokio::sync::Notify;
 use tokio::sync::watch;
@@ -30,8 +30,8 @@ pub(crate) struct GuardKey {
 
 /// The guards of all credentials.
 pub(crate) struct Guards {
-    shards: [Mutex<HashMap<GuardKey, Entry>>; SHARDS],
-    hasher: RandomState,
+    shards: [Mutex<IdMap<GuardKey, Entry>>; SHARDS],
+    hasher: IdHasher,
 }
 
 /// What is known of one credential. Without guards, and if it was never rotated or revoked while this
@@ -108,7 +108,7 @@ pub struct Flight {
 
 impl Guards {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() })
+        Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: IdHasher::default() })
     }
 
     /// Takes a guard, unless the epoch is over.
@@ -186,7 +186,7 @@ impl Guards {
         tidy(&mut shard, key);
     }
 
-    fn shard(&self, key: &GuardKey) -> &Mutex<HashMap<GuardKey, Entry>> {
+    fn shard(&self, key: &GuardKey) -> &Mutex<IdMap<GuardKey, Entry>> {
         let hash = self.hasher.hash_one(key);
         &self.shards[usize::try_from(hash % SHARDS as u64).expect("a shard's number is small")]
     }
@@ -201,7 +201,7 @@ impl Guards {
 pub(crate) const KEPT: usize = 256;
 
 /// Drops an entry that is idle, where there are many.
-fn tidy(shard: &mut HashMap<GuardKey, Entry>, key: &GuardKey) {
+fn tidy(shard: &mut IdMap<GuardKey, Entry>, key: &GuardKey) {
     if shard.len() > KEPT && shard.get(key).is_some_and(Entry::is_idle) {
         shard.remove(key);
     }

@@ -2,9 +2,9 @@
 //! wrapped data key that it came from and is good for that one only, so that what the store has destroyed or wrapped
 //! anew is not opened with what is here. Not a second way to a key: whoever asks has read the wrapped one just now.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use keybearer_gate::Sealed;
 use parking_lot::Mutex;
@@ -13,7 +13,7 @@ use crate::seal::SealingKey;
 
 /// The keys that were opened.
 #[derive(Default)]
-pub(crate) struct TenantKeys(Mutex<HashMap<(TenantId, Use), Opened>>);
+pub(crate) struct TenantKeys(Mutex<IdMap<(TenantId, Use), Opened>>);
 
 /// What a key is for: the context that it is derived by.
 pub(crate) type Use = &'static str;

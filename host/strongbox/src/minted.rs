@@ -4,13 +4,13 @@
 //!
 //! Not for asking: a request to a source is cleared, armed and sent like any other one.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use keybearer_contract::CredentialId;
+use keybearer_contract::IdMap;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
 use keybearer_contract::ToolRef;
@@ -130,7 +130,7 @@ assert_lacks!(Undo: std::fmt::Debug, Clone, PartialEq, serde::Serialize);
 
 /// What is held of all credentials.
 #[derive(Default)]
-pub(crate) struct MintedTokens(Mutex<HashMap<GuardKey, Tokens>>);
+pub(crate) struct MintedTokens(Mutex<IdMap<GuardKey, Tokens>>);
 
 /// What is held of one credential.
 #[derive(Default)]
@@ -140,7 +140,7 @@ struct Tokens {
     /// Secrets that are looked for in answers, oldest first.
     seen: VecDeque<Seen>,
     /// Logins, by run.
-    sessions: HashMap<Option<RunId>, Session>,
+    sessions: IdMap<Option<RunId>, Session>,
     /// The highest of the source's own version numbers.
     highest: u64,
     /// When a value was last found not to be taken.

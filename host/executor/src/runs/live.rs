@@ -1,13 +1,13 @@
 //! The open runs of this process: until when each goes on by a clock that never jumps, what tells its calls to
 //! end, and how many there are. Nothing here is stored; a start makes it anew from the records.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keybearer_contract::Code;
+use keybearer_contract::IdMap;
 use keybearer_contract::Problem;
 use keybearer_contract::RunId;
 use keybearer_contract::TenantId;
@@ -22,7 +22,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// The open runs.
 pub(crate) struct LiveRuns {
-    runs: Mutex<HashMap<RunId, Arc<Live>>>,
+    runs: Mutex<IdMap<RunId, Arc<Live>>>,
     /// Of the server: what cuts off everything cuts off every run.
     cut_off: CancellationToken,
 }

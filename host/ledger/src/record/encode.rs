@@ -96,7 +96,7 @@ fn push_facts(text: &mut Vec<u8>, facts: &Facts) {
     text_of(text, "run", &[facts.run.as_str()]);
     text_of(text, "call", &[facts.call.as_str()]);
     text_of(text, "tool", &[facts.tool.package.as_str(), ".", facts.tool.tool.as_str()]);
-    plain(text, "package", facts.package);
+    text_of(text, "package", &["blake3:", &facts.package.to_hex()]);
 }
 
 fn key(text: &mut Vec<u8>, name: &str) {
@@ -116,7 +116,7 @@ fn text_of(text: &mut Vec<u8>, name: &str, parts: &[&str]) {
     text.push(b'"');
 }
 
-/// The same, of what has no text: digests, addresses.
+/// The same, of what has no text: addresses.
 fn plain(text: &mut Vec<u8>, name: &str, value: impl Display) {
     key(text, name);
     write!(text, "\"{value}\"").expect("a vector takes every write");

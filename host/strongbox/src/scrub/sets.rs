@@ -3,7 +3,6 @@
 //! X10, X28). Making one takes longer than a dispatch, so they are kept, and made anew when an epoch, a
 //! version or a minted token says that they are out of date.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use aho_corasick::MatchKind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keybearer_contract::CredentialId;
+use keybearer_contract::IdMap;
 use keybearer_contract::TenantId;
 use keybearer_gate::CredentialKind;
 use keybearer_gate::CredentialRecord;
@@ -194,7 +194,7 @@ pub(super) const SETS_MAX: usize = 512;
 
 #[derive(Default)]
 struct Kept {
-    sets: HashMap<SetKey, KeptSet>,
+    sets: IdMap<SetKey, KeptSet>,
     /// Counts uses, to find the set that was not used for longest.
     uses: u64,
 }
