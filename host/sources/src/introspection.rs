@@ -1,5 +1,5 @@
 //! Introspection: an issuer is asked whether a token is good (RFC 7662). Of its answer three words are taken: whether it
-//! is, for what, and until when.
+//! is, for what, and until when. What they say is the issuer's, and is told on only as far as it can be no secret of ours.
 
 use keybearer_contract::Method;
 use keybearer_gate::CredentialKind;
@@ -25,7 +25,8 @@ use crate::way::Way;
 pub struct Introspected {
     /// Whether it is good.
     pub is_active: bool,
-    /// For what.
+    /// For what: a scope as RFC 6749 §3.3 writes it, of at most 512 characters, in which nothing stands that is stored
+    /// or was minted. None if its issuer wrote something else.
     pub scope: Option<String>,
     /// Until when, in seconds since 1970.
     pub expires_s: Option<u64>,
@@ -52,10 +53,21 @@ pub async fn introspect(
             _ => return Err(AnswerRefused::Malformed.into()),
         };
         // Of a token that is not good, nothing else is said (RFC 7662 §2.2).
-        let scope = told.get("scope").filter(|_| is_active).map(str::to_owned);
+        let scope = told.get("scope").filter(|scope| is_active && is_a_scope(scope)).map(|scope| way.scrubbed(scope));
         let expires_s = if is_active { told.number("exp")? } else { None };
         Ok(Introspected { is_active, scope, expires_s })
     }))
+}
+
+/// Of one word of a scope. The longest in use are URLs of some 80 characters; the assertion that a client may have sent
+/// along is a JWT, and never so short.
+const SCOPE_WORD_CHARS_MAX: usize = 128;
+
+/// RFC 6749 §3.3: printable ASCII but for the quotation mark and the backslash. So nothing in it has to be escaped, for a
+/// terminal or for a page.
+fn is_a_scope(text: &str) -> bool {
+    let is_allowed = |byte: u8| matches!(byte, b'!'..=b'~') && byte != b'"' && byte != b'\\';
+    text.split(' ').all(|word| word.len() <= SCOPE_WORD_CHARS_MAX && word.bytes().all(is_allowed))
 }
 
 /// Whether the issuer of such a credential can be asked about it.

@@ -16,26 +16,31 @@ use keybearer_gate::VersionRecord;
 use keybearer_gate::VersionState;
 use keybearer_strongbox::MasterKey;
 use keybearer_strongbox::Raw;
+use keybearer_strongbox::SecretInput;
 use keybearer_strongbox::Undo;
 use keybearer_strongbox::Vessel;
 
 use super::*;
 use crate::way::EXCHANGE_MAX;
 
-struct Records(Mutex<Arc<CredentialRecord>>);
+struct Records(Mutex<(Option<Sealed>, Option<Arc<CredentialRecord>>)>);
 
 impl CredentialDirectory for Records {
     fn credential(&self, _: &TenantId, _: &CredentialId) -> Option<Arc<CredentialRecord>> {
-        Some(self.0.lock().clone())
+        self.0.lock().1.clone()
     }
 
     fn data_key(&self, _: &TenantId) -> Option<Sealed> {
-        None
+        self.0.lock().0.clone()
     }
 }
 
+/// What is stored.
+const SECRET: &str = "client-secret-0123456789";
+
 struct House {
     strongbox: Strongbox,
+    records: Arc<Records>,
     record: Arc<CredentialRecord>,
     facts: Facts,
     mints: Mints,
@@ -52,22 +57,29 @@ impl House {
         let master = MasterKey::open_or_create(folder.path().join("master.key")).expect("made");
         let now = UnixMillis::now();
         let tenant = TenantId::random();
-        // No value is opened here, so none is there.
+        let records = Arc::new(Records(Mutex::new((None, None))));
+        let strongbox = Strongbox::new(master, records.clone());
+        records.0.lock().0 = Some(strongbox.new_data_key(&tenant));
+        let id = CredentialId::random();
+        let kind = CredentialKind::OauthClientCredentials(OauthClient {
+            scope: Some("read write".to_owned()),
+            introspection_url: Some("https://login.example.com/introspect".parse().expect("canonical")),
+            ..OauthClient::new(url.parse().expect("canonical"), "client")
+        });
+        let accepted = strongbox.accept(&tenant, &id, 1, &kind, SecretInput::new(SECRET.as_bytes().to_vec()));
+        let accepted = accepted.unwrap_or_else(|refused| panic!("{refused}"));
         let version = VersionRecord {
             version: 1,
-            sealed: Sealed(Arc::from([])),
-            fingerprint: [0; 32],
+            sealed: accepted.sealed,
+            fingerprint: accepted.fingerprint,
             created: now,
             state: VersionState::Current,
         };
         let record = Arc::new(CredentialRecord {
-            id: CredentialId::random(),
+            id,
             tenant: tenant.clone(),
             name: "test".to_owned(),
-            kind: CredentialKind::OauthClientCredentials(OauthClient {
-                scope: Some("read write".to_owned()),
-                ..OauthClient::new(url.parse().expect("canonical"), "client")
-            }),
+            kind,
             owner: "somebody".to_owned(),
             justification: "a test".to_owned(),
             expires: None,
@@ -89,8 +101,8 @@ impl House {
             tool: "a.b".parse().expect("tool"),
             package: Digest::of_package(b"", b""),
         };
-        let strongbox = Strongbox::new(master, Arc::new(Records(Mutex::new(record.clone()))));
-        Self { strongbox, record, facts, mints: Mints::new(), _folder: folder }
+        records.0.lock().1 = Some(record.clone());
+        Self { strongbox, records, record, facts, mints: Mints::new(), _folder: folder }
     }
 
     fn selected(&self) -> Selected {
@@ -240,6 +252,61 @@ async fn a01_an_endpoint_that_refuses_is_told_apart_from_one_that_fails() {
         assert!(is_refused || fault == MintFault::Unavailable, "{status} {body}");
         assert!(!format!("{fault} {fault:?}").contains("canary"));
     }
+}
+
+impl House {
+    /// What is told on of an issuer's answer about a token that was minted, as a scope.
+    async fn scope(&self, answer: &str) -> Option<String> {
+        self.mint(&Endpoint::new(200, TOKEN)).await.expect("minted");
+        let (selected, deadline) = (self.selected(), Instant::now() + Duration::from_secs(30));
+        let wanted = Wanted {
+            facts: &self.facts,
+            record: &self.record,
+            selected: &selected,
+            watched: false,
+            deadline,
+            until: deadline,
+        };
+        let vessel = self.strongbox.minted_vessel(&selected, crate::MINTED, UnixMillis::now()).expect("minted");
+        let endpoint = Endpoint::new(200, String::leak(answer.to_owned()));
+        let said = crate::introspect(wanted, vessel, &self.strongbox, &endpoint).await;
+        let said = said.expect("it can be asked").expect("it answers");
+        assert!(said.is_active);
+        said.scope
+    }
+}
+
+// If it failed, an issuer that repeats what it is asked with would hand a stored value to whoever may ask for a check.
+#[tokio::test(start_paused = true)]
+async fn x10_what_an_issuer_repeats_of_a_credential_is_not_told_on() {
+    let house = House::new();
+    let basic = "Y2xpZW50OmNsaWVudC1zZWNyZXQtMDEyMzQ1Njc4OQ==";
+    for repeated in ["token-0123456789", SECRET, "TOKEN-0123456789", basic, "client%2Dsecret%2D0123456789"] {
+        let said = house.scope(&format!(r#"{{"active":true,"scope":"read {repeated} write"}}"#)).await;
+        assert_eq!(said.as_deref(), Some("read [redacted] write"), "{repeated}");
+    }
+    let good = "read https://www.googleapis.com/auth/drive.file api://a/B.C";
+    assert_eq!(house.scope(&format!(r#"{{"active":true,"scope":"{good}"}}"#)).await.as_deref(), Some(good));
+    let long = "x".repeat(129);
+    for odd in [r"a\u202eb", r#"a\"b"#, r"a\\b", "caf\u{e9}", &long] {
+        assert_eq!(house.scope(&format!(r#"{{"active":true,"scope":"{odd}"}}"#)).await, None, "{odd}");
+    }
+}
+
+// If it failed, what cannot be looked for would be told on because it was not found.
+#[tokio::test(start_paused = true)]
+async fn x10_nothing_is_told_on_while_a_stored_value_does_not_open() {
+    let house = House::new();
+    let mut record = (*house.record).clone();
+    record.versions.push(VersionRecord {
+        version: 2,
+        sealed: Sealed(Arc::from([])),
+        fingerprint: [0; 32],
+        created: UnixMillis::now(),
+        state: VersionState::Retired,
+    });
+    house.records.0.lock().1 = Some(Arc::new(record));
+    assert_eq!(house.scope(r#"{"active":true,"scope":"read"}"#).await.as_deref(), Some("[redacted]"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,6 +42,7 @@ pub struct Registered {
     pub parts: Vec<Ingredient>,
     /// Where the client is managed, if that is where it was registered.
     pub management_url: Option<Target>,
+    client_id: Result<String, AnswerRefused>,
     told: Told,
 }
 
@@ -76,15 +77,20 @@ pub async fn register(
     let told = way.ask(exchange).await?;
     let url = told.get("management_url").and_then(|url| url.parse().ok());
     let management_url = url.filter(|url| Registration::may_be_managed_at(&asked.registration_url, url));
+    // It is kept, and shown, in the open.
+    let client_id = match told.get("client_id") {
+        Some(id) if way.scrubbed(id) != id => Err(AnswerRefused::Unexpected("it gave the client a secret for its id")),
+        id => id.map(str::to_owned).ok_or(AnswerRefused::Malformed),
+    };
     let parts = vec![Ingredient::Held(CLIENT_KEY)];
-    Ok(Registered { vessel: way.into_vessel(), parts, management_url, told })
+    Ok(Registered { vessel: way.into_vessel(), parts, management_url, client_id, told })
 }
 
 impl Registered {
     /// The recipe of a client that was asked for as this kind, now that its issuer said how it is called.
     ///
     /// # Errors
-    /// [`AnswerRefused::Unexpected`] if its issuer registered something else, [`AnswerRefused::Malformed`] if it does
+    /// [`AnswerRefused::Unexpected`] if its issuer registered something else, or named a secret where its id belongs; [`AnswerRefused::Malformed`] if it does
     /// not say what: the client is to be taken back.
     pub fn recipe(&self, kind: &CredentialKind, key: Option<&ClientKey>) -> Result<CredentialKind, AnswerRefused> {
         // An issuer may put something else in place of what was asked for (RFC 7591 §3.2.1).
@@ -92,7 +98,7 @@ impl Registered {
         if self.told.get("method").is_some_and(|method| Some(method) != asked) {
             return Err(AnswerRefused::Unexpected("it registered another way for the client to prove itself"));
         }
-        let id = self.told.get("client_id").ok_or(AnswerRefused::Malformed)?;
+        let id = self.client_id.as_deref().map_err(|refused| *refused)?;
         let mut recipe = kind.clone();
         recipe.set_client(id, key.map(|key| key.id.as_str()));
         recipe.check().map_err(|_| AnswerRefused::Malformed)?;

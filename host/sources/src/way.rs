@@ -19,6 +19,7 @@ use keybearer_strongbox::Strongbox;
 use keybearer_strongbox::Told;
 use keybearer_strongbox::Undo;
 use keybearer_strongbox::Vessel;
+use keybearer_strongbox::scrub_text;
 use tokio::time::Instant;
 use tokio::time::timeout_at;
 
@@ -134,6 +135,16 @@ impl<'mint, T: Transport> Way<'mint, T> {
         let exchanged = self.transport.exchange(request, selected, &self.vessel, deadline);
         let raw = timeout_at(deadline, exchanged).await.map_err(|_| MintFault::TimedOut)??;
         Ok(self.strongbox.read_answer(raw, &shape, selected, &mut self.vessel)?)
+    }
+
+    /// A text of the source's without what is stored in the credential, or was minted with it: it may be shown. If one
+    /// of these cannot be looked for, nothing is left of the text.
+    pub(crate) fn scrubbed(&self, text: &str) -> String {
+        let selected = self.wanted.selected;
+        let set = self.strongbox.scrub_set(selected.tenant(), std::slice::from_ref(selected.credential()));
+        let mut text = text.to_owned();
+        scrub_text(&set, &mut text);
+        text
     }
 
     /// Sends one request that opens a connection on which the source tells things.

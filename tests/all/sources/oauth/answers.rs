@@ -62,6 +62,46 @@ fn with(mut good: Value, name: &str, value: Value) -> Reply {
     Reply::json(201, &good)
 }
 
+// If it failed, whoever may ask for a check, or look at a credential, would read a stored value that its issuer repeats.
+#[tokio::test(flavor = "multi_thread")]
+async fn x10_an_issuer_that_repeats_a_secret_hands_it_to_nobody() -> anyhow::Result<()> {
+    let (authority, secret, token) = (Authority::new()?, canary("client-secret-"), canary("minted-"));
+    let repeated = [secret.clone(), token.clone()];
+    let issuer = Upstream::start(&authority, &["login.test"], move |request: Recorded| {
+        let [secret, token] = &repeated;
+        let reply = match request.target.as_str() {
+            "/token" => Reply::json(200, &json!({"access_token": token, "token_type": "bearer", "expires_in": 600})),
+            _ => Reply::json(200, &json!({"active": true, "scope": format!("read {token} {secret}"), "exp": 1})),
+        };
+        async move { reply }
+    })
+    .await?;
+    let options = ServerOptions::default().pin("login.test", &issuer);
+    let server = Server::start(&Built::find()?, &authority, options)?;
+    let tenant = server.tenant("acme").await?;
+    let new = json!({
+        "name": "crm", "owner": "the tests", "justification": "a case needs it", "value": secret,
+        "kind": {
+            "kind": "oauth_client_credentials", "client_id": "me", "token_url": "https://login.test/token",
+            "introspection_url": "https://login.test/introspect",
+        },
+    });
+    let stored = tenant.client.post("/v1/credentials", &new).await?;
+    let path = format!("/v1/credentials/{}/check", stored.json()["id"].as_str().unwrap_or_default());
+    let said = tenant.client.post(&path, &json!({})).await?;
+    assert_eq!(said.json()["scope"], "read [redacted] [redacted]", "{}", said.text());
+    let kept = format!("{:?}{}{}", server.ledger()?, server.log(), said.text());
+    assert!(!kept.contains(&secret) && !kept.contains(&token));
+
+    let stage = self::stage(|good| with(good.clone(), "client_id", good["client_secret"].clone())).await?;
+    let refused = stage.register().await?;
+    assert_eq!((refused.status, refused.code().as_str()), (422, "credential_refused"), "{}", refused.text());
+    assert_eq!(stage.asked().len(), 2, "taken back");
+    let listed = stage.tenant.client.get("/v1/credentials").await?.text();
+    assert!(!listed.contains("client-secret-"), "{listed}");
+    Ok(())
+}
+
 // If it failed, a client would be used as what nobody asked for, or be left at its issuer for good.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_issuer_registered_instead_is_taken_back_and_not_stored() -> anyhow::Result<()> {
