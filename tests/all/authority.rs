@@ -117,6 +117,7 @@ rows! {
     POST "/v1/credentials/{id}/versions" rotate_credential CREDENTIALS, Credential => 201 404;
     POST "/v1/credentials/{id}/unwrap" unwrap_credential CREDENTIALS, Credential => 409 404;
     POST "/v1/credentials/{id}/check" check_credential CREDENTIALS, Credential => 409 404;
+    POST "/v1/credentials/{id}/forget-source-version" forget_source_version CREDENTIALS, Credential => 409 404;
     POST "/v1/credentials/{id}/rotate-at-source" rotate_at_source CREDENTIALS, Credential => 409 404;
     POST "/v1/credentials/{id}/rollback" rollback_credential CREDENTIALS, Credential => 201 404;
     DELETE "/v1/credentials/{id}/versions/{version}" destroy_version CREDENTIALS, Credential => 200 404;

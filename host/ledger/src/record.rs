@@ -422,6 +422,8 @@ pub enum ActKind {
     CredentialTermsChanged,
     /// Its issuer was asked whether it is good.
     CredentialChecked,
+    /// Whatever its source gives next is taken, also if it gave a higher version before.
+    SourceVersionForgotten,
     RotationAsked,
     #[serde(alias = "notify_changed")]
     NoticesSet,

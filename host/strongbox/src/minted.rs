@@ -440,6 +440,14 @@ impl Strongbox {
         }
     }
 
+    /// Whatever version of its own a credential's source gives next is taken.
+    pub fn forget_source_version(&self, tenant: &TenantId, credential: &CredentialId) {
+        let key = GuardKey { tenant: tenant.clone(), credential: credential.clone() };
+        if let Some(tokens) = self.minted.0.lock().get_mut(&key) {
+            tokens.highest = 0;
+        }
+    }
+
     /// Wipes what has ended by itself, also of credentials that nothing is fetched with any more. To be called now
     /// and then.
     pub fn forget_ended(&self) {

@@ -182,6 +182,16 @@ pub(crate) async fn rotate_at_source(app: Arc<App>, context: TenantContext, inpu
     Reply::ok(&app.executor.rotate_at_source(&context, &id).await?)
 }
 
+/// POST /v1/credentials/{id}/forget-source-version
+pub(crate) async fn forget_source_version(
+    app: Arc<App>,
+    context: TenantContext,
+    input: Input,
+) -> Result<Reply, Problem> {
+    let id: CredentialId = input.parameter(0)?;
+    Reply::ok(&app.executor.forget_source_version(&context, &id).await?)
+}
+
 /// POST /v1/credentials/{id}/rollback
 pub(crate) async fn rollback(app: Arc<App>, context: TenantContext, input: Input) -> Result<Reply, Problem> {
     let id: CredentialId = input.parameter(0)?;

@@ -175,6 +175,8 @@ routes! {
         tenant!(credentials::check), CREDENTIALS, &[], NO_BODY => 200 one::<executor::CredentialCheck>();
     POST "/v1/credentials/{id}/rotate-at-source" rotate_at_source "Has the source make a new value of what is stored, and destroy the one before.",
         tenant!(credentials::rotate_at_source), CREDENTIALS, &[], NO_BODY => 200 one::<executor::RotatedAtSource>();
+    POST "/v1/credentials/{id}/forget-source-version" forget_source_version "Forgets the highest version that its source gave: what it gives next is taken.",
+        tenant!(credentials::forget_source_version), CREDENTIALS, &[], NO_BODY => 200 one::<executor::SourceVersionForgotten>();
     POST "/v1/credentials/{id}/revoke" revoke_credential "Revokes a credential for good. Answers when requests that carried it are cut off.",
         tenant!(credentials::revoke), CREDENTIALS, &[], NO_BODY => 200 one::<executor::Revoked>();
     POST "/v1/credentials/{id}/rollback" rollback_credential "Goes back to a version that was rotated out, while its overlap lasts: as a new version.",

@@ -90,6 +90,11 @@ pub(crate) enum Credential {
         /// Its name or id
         credential: String,
     },
+    /// Take whatever its source gives next, also if it gave a higher version before: for one that was begun anew
+    ForgetSourceVersion {
+        /// Its name or id
+        credential: String,
+    },
     /// Revoke it for good; returns when requests that carried it are cut off
     Revoke {
         /// Its name or id
@@ -209,6 +214,10 @@ impl Credential {
             }
             Self::Check { credential } => {
                 let path = format!("{}/check", path(&client, credential).await?);
+                output.show(&client.act(&path).await?, &[]);
+            }
+            Self::ForgetSourceVersion { credential } => {
+                let path = format!("{}/forget-source-version", path(&client, credential).await?);
                 output.show(&client.act(&path).await?, &[]);
             }
             Self::Revoke { credential } => {

@@ -23,6 +23,12 @@ fn a04_the_highest_version_of_a_source_only_grows_and_survives_a_restart() {
     assert_eq!(store.note_source_version(&globex, &ours, 9), Err(StoreError::NotFound));
     assert_eq!(store.note_source_version(&acme, &ours, 7), Ok(()));
     assert!(store.note_source_version(&acme, &ours, u64::MAX).is_err(), "a number that no source has");
+
+    assert_eq!(store.forget_source_version(&globex, &ours), Err(StoreError::NotFound));
+    assert_eq!(store.source_version(&acme, &ours), Ok(Some(7)));
+    assert_eq!(store.forget_source_version(&acme, &ours), Ok(()));
+    assert_eq!((store.source_version(&acme, &ours), store.source_version(&globex, &theirs)), (Ok(None), Ok(Some(1))));
+    assert_eq!(store.note_source_version(&acme, &ours, 1), Ok(()), "begun anew");
     store.remove_tenant(&globex, UnixMillis(5)).expect("removed");
     assert_eq!(store.note_source_version(&globex, &theirs, 2), Err(StoreError::NotFound));
 }

@@ -112,6 +112,39 @@ mod needs_openbao {
         Ok(())
     }
 
+    // If it failed, a key that was begun anew, or a server that once named a huge number, would leave a credential that is
+    // good for nothing, and nobody could do anything about it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a04_an_administrator_has_a_version_forgotten_and_what_comes_next_is_taken() -> anyhow::Result<()> {
+        let mut stage = Stage::shared().await?;
+        for _ in 0..3 {
+            stage.put("anew").await?;
+        }
+        let credential = stage.grant(stage.kv("anew", json!({}))).await?;
+        assert_eq!((stage.get().await?.outcome.as_str(), stage.arrived().len()), ("200", 1));
+        stage.bao.delete("kv/metadata/acme/anew").await?;
+        let (value, version) = stage.put("anew").await?;
+        assert_eq!(version, 1);
+        ttl().await;
+        assert_eq!(stage.get().await?.outcome, "upstream: unreachable, not sent");
+        let path = format!("/v1/credentials/{credential}/forget-source-version");
+        let forgotten = stage.tenant.client.post(&path, &json!({})).await?;
+        assert_eq!((forgotten.status, forgotten.json()), (200, json!({"id": credential, "version": 3})));
+        assert_eq!((stage.get().await?.outcome.as_str(), stage.arrived()), ("200", vec![value.clone()]));
+        let again = stage.put("anew").await?.0;
+        ttl().await;
+        assert_eq!((stage.get().await?.outcome.as_str(), stage.arrived()), ("200", vec![again]));
+        let acts = stage.server.ledger()?;
+        let forgot: Vec<_> = acts.iter().filter(|act| act["what"] == "source_version_forgotten").collect();
+        assert!(
+            forgot.len() == 1 && forgot[0]["note"] == "version 3" && forgot[0]["subject"] == credential,
+            "{forgot:?}"
+        );
+        stage.restart()?;
+        assert_eq!(stage.get().await?.outcome, "200", "also after a restart");
+        Ok(())
+    }
+
     // If it failed, a pinned version would silently become another one.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_pinned_version_stays_what_it_is() -> anyhow::Result<()> {
