@@ -87,6 +87,14 @@ impl Person {
         self.run(&[arguments, &["--token-file", "acme.token"]].concat())
     }
 
+    /// Makes the tenant `acme`, and its token of these scopes in `acme.token`.
+    fn acme(&self, scopes: &str) -> anyhow::Result<String> {
+        self.run(&["tenant", "create", "acme"])?.good()?;
+        let issue =
+            ["token", "issue", "--tenant", "acme", "--label", "admin", "--scope", scopes, "--out", "acme.token"];
+        self.run(&issue)?.good()
+    }
+
     /// Replaces a line of the configuration, as with an editor.
     fn edit(&self, line: &str, by: &str) -> anyhow::Result<()> {
         let path = self.path("keybearer-data/keybearer.toml");

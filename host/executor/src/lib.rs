@@ -126,6 +126,7 @@ pub use onboarding::NewTerms;
 pub use open::ExecutorConfig;
 pub use open::OpenRefused;
 pub use open::Signers;
+pub use open::check_master_key;
 pub use overlaps::Retiring;
 pub use packages::PublishOptions;
 pub use packages::check_component;

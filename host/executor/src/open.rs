@@ -2,6 +2,7 @@
 //! which each needs the one before. A store that is older than the ledger is refused: what was revoked
 //! since its backup would live again (threats C08).
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -310,6 +311,20 @@ fn carry_on_rotation(store: &Store, strongbox: &Strongbox) -> Result<(), OpenRef
     let (stored, target) = (store.data_keys(), store.notice_target(&Addressee::Operator));
     let stored = stored.iter().map(|(_, sealed)| sealed).chain(target.iter().map(|target| &target.sealed));
     Ok(strongbox.finish_master_rotation(stored)?)
+}
+
+/// Whether a master key is that of the store in this folder, as far as one of its tenants tells. Nothing is opened for
+/// good and nothing is changed.
+///
+/// # Errors
+/// [`OpenRefused::ForeignKey`] if it is not; [`OpenRefused::Store`] if the store cannot be read.
+pub fn check_master_key(store: &Path, key: &MasterKey) -> Result<(), OpenRefused> {
+    match Store::peek_data_key(store)? {
+        Some((tenant, data_key)) if !key.opens(&tenant, &data_key) => {
+            Err(OpenRefused::ForeignKey { tenant: tenant.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Every tenant's data key opens, or nothing starts: found out now, not at the first call.

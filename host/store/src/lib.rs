@@ -21,6 +21,7 @@ mod incidents;
 mod notices;
 mod orphans;
 mod packages;
+mod peek;
 mod removal;
 mod revocations;
 mod runs;

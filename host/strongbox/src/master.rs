@@ -21,11 +21,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use keybearer_contract::TenantId;
 use keybearer_gate::Sealed;
 use zeroize::Zeroizing;
 
 use crate::seal::SealBroken;
 use crate::seal::SealingKey;
+use crate::seal::data_key_aad;
 use crate::seal::derive_key;
 use crate::seal::fingerprint;
 use crate::seal::key_id_of;
@@ -198,6 +200,12 @@ impl MasterKey {
     #[must_use]
     pub fn is_rotating(&self) -> bool {
         self.keys.len() > 1
+    }
+
+    /// Whether a tenant's data key was wrapped by this key, or by the one that it is being rotated from.
+    #[must_use]
+    pub fn opens(&self, tenant: &TenantId, data_key: &Sealed) -> bool {
+        self.unwrap(&data_key_aad(tenant), data_key).is_ok()
     }
 
     /// The newest key's id, in hex: for records and `doctor`. It is derived one way and opens nothing.

@@ -39,10 +39,7 @@ async fn a_new_user_comes_from_an_empty_folder_to_a_recorded_call_by_the_command
     person.serve()?;
 
     person.run(&["tool", "publish", "weather/weather.kbp"])?.good()?;
-    person.run(&["tenant", "create", "acme"])?.good()?;
-    let scopes = "call,credentials,grants,tokens,audit";
-    let issue = ["token", "issue", "--tenant", "acme", "--label", "admin", "--scope", scopes, "--out", "acme.token"];
-    let issued = person.run(&issue)?.good()?;
+    let issued = person.acme("call,credentials,grants,tokens,audit")?;
     assert!(!issued.contains("kb_"), "the token is in the file alone: {issued}");
     let store = [
         "credential",

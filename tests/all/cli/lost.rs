@@ -30,9 +30,7 @@ fn a13_what_is_lost_is_told_and_nothing_is_made_in_its_place() -> anyhow::Result
     let mut person = Person::new()?;
     person.init()?;
     person.serve()?;
-    person.run(&["tenant", "create", "acme"])?.good()?;
-    let issue = ["token", "issue", "--tenant", "acme", "--label", "admin", "--scope", "credentials,audit", "--out"];
-    person.run(&[&issue[..], &["acme.token"]].concat())?.good()?;
+    person.acme("credentials,audit")?;
     let store = ["credential", "store", "c", "--value-file", "-", "--owner", "o", "--justification", "j"];
     person.run_with(&[&store[..], &["--token-file", "acme.token"]].concat(), &canary("kept-"))?.good()?;
     person.stop()?;
@@ -57,11 +55,22 @@ fn a13_what_is_lost_is_told_and_nothing_is_made_in_its_place() -> anyhow::Result
     std::fs::write(&key, &whole[..30])?;
     let (doctor, served) = refused(&mut person)?;
     assert!(doctor.contains("put the key back") && served.contains("is not a master key file"), "{doctor}{served}");
+    // A whole one, of another store.
+    let mut elsewhere = Person::new()?;
+    elsewhere.init()?;
+    elsewhere.serve()?;
+    elsewhere.stop()?;
+    std::fs::copy(elsewhere.path("keybearer-data/master.key"), &key)?;
+    let (doctor, served) = refused(&mut person)?;
+    for told in [doctor, served] {
+        assert!(told.contains("does not open the data key") && told.contains("put the key back"), "{told}");
+    }
     std::fs::write(&key, &whole)?;
 
     // A server that has just stopped lets go of its port.
     person.run(&["doctor"])?.good()?;
     person.serve()?;
+    assert!(person.run(&["doctor"])?.out.contains("is this store's"), "also beside a server that runs");
     assert!(person.as_tenant(&["credential", "list"])?.good()?.contains("active"));
     Ok(())
 }

@@ -11,10 +11,9 @@ fn what_cannot_be_kept_is_not_asked_for() -> anyhow::Result<()> {
     let mut person = Person::new()?;
     person.init()?;
     person.serve()?;
-    person.run(&["tenant", "create", "acme"])?.good()?;
     let scopes = "call,credentials,grants,tokens,audit,runs";
     let issue = ["token", "issue", "--tenant", "acme", "--label", "admin", "--scope", scopes, "--out"];
-    let issued = person.run(&[&issue[..], &["acme.token"]].concat())?.good()?;
+    let issued = person.acme(scopes)?;
     assert!(issued.starts_with("tok_") && issued.contains("acme.token") && !issued.contains("kb_"), "{issued}");
     person.as_tenant(&["run", "open", "--agent", "bot", "--out", "run.token"])?.good()?;
     let runs = person.as_tenant(&["--json", "run", "list"])?.json()?;

@@ -107,9 +107,7 @@ fn x17_what_is_typed_at_a_terminal_does_not_stand_on_it() -> anyhow::Result<()> 
     let mut person = Person::new()?;
     person.init()?;
     person.serve()?;
-    person.run(&["tenant", "create", "acme"])?.good()?;
-    let issue = ["token", "issue", "--tenant", "acme", "--label", "admin", "--scope", "credentials", "--out"];
-    person.run(&[&issue[..], &["acme.token"]].concat())?.good()?;
+    person.acme("credentials")?;
     let store = |name: &str| {
         let whose = ["--owner", "o", "--justification", "j", "--token-file", "acme.token"];
         Terminal::start(&person, &[&["credential", "store", name, "--value-file", "-"], &whose[..]].concat())

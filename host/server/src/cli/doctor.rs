@@ -1,5 +1,5 @@
 //! `keybearer doctor`: looks at this machine as the server would, and says of each thing that is not well
-//! what to do. It changes nothing, and looks at keys only to see that they are keys.
+//! what to do. It changes nothing, and looks at keys only to see that they are the keys of what lies here.
 
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
+use keybearer_executor::OpenRefused;
+use keybearer_executor::check_master_key;
 use keybearer_ledger::PublicKey;
 use keybearer_ledger::verify;
 use keybearer_strongbox::MasterKey;
@@ -149,11 +151,23 @@ fn master_key(config: &Config) -> Found {
         return if has_store { Found::Ill(lost) } else { none_yet() };
     }
     match MasterKey::open(&path) {
-        Ok(_) => Found::Well(format!("{} is one; the start sees whether it is the store's", path.display())),
+        Ok(key) => is_the_stores(config, &path, &key),
         Err(refused @ MasterKeyRefused::NotAKey { .. }) => {
             Found::Ill(format!("{refused}: put the key back that belongs to this store"))
         }
         Err(refused) => Found::Ill(refused.to_string()),
+    }
+}
+
+fn is_the_stores(config: &Config, path: &Path, key: &MasterKey) -> Found {
+    let (store, path) = (config.folder.join("store.db"), path.display());
+    if !store.exists() {
+        return Found::Well(format!("{path} is one"));
+    }
+    match check_master_key(&store, key) {
+        Ok(()) => Found::Well(format!("{path} is this store's")),
+        Err(refused @ OpenRefused::ForeignKey { .. }) => Found::Ill(format!("{path} is another store's: {refused}")),
+        Err(refused) => Found::Note(format!("{path} is one; whether it is this store's cannot be seen: {refused}")),
     }
 }
 

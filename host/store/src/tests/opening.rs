@@ -13,6 +13,31 @@ use super::*;
 use crate::Rollback;
 use crate::schema;
 
+// If it failed, a look at a store would change what the next start finds, or see nothing while a server runs.
+#[test]
+fn a_look_at_a_data_key_opens_nothing_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let beside = || {
+        let entries = fs::read_dir(place.folder.path()).expect("a folder");
+        let mut names: Vec<_> = entries.map(|entry| entry.expect("an entry").file_name()).collect();
+        names.sort_unstable();
+        names
+    };
+    let look = || Store::peek_data_key(&place.path());
+    assert!(look().is_err() && beside().is_empty());
+    let store = place.open();
+    assert!(look().is_ok_and(|found| found.is_none()));
+    let acme = tenant(&store, "acme");
+    let is_hers = || look().is_ok_and(|found| found == Some((acme.clone(), sealed("data key of acme"))));
+    assert!(is_hers(), "beside one that is open");
+    drop(store);
+    let before = beside();
+    assert!(is_hers());
+    assert_eq!(beside(), before);
+    place.open().remove_tenant(&acme, UnixMillis(5)).expect("removed");
+    assert!(look().is_ok_and(|found| found.is_none()));
+}
+
 #[test]
 fn a_restart_keeps_everything() {
     let place = Place::new();
