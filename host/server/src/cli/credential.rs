@@ -245,27 +245,32 @@ struct Rotation<'value> {
     pinned: bool,
 }
 
+/// What each new credential asks for, and what its way to a value asks for beside.
 #[derive(Serialize)]
-struct Storing<'value> {
+struct Asking<'value, T> {
     name: &'value str,
     kind: Value,
     owner: &'value str,
     justification: &'value str,
     #[serde(flatten)]
     terms: serde_json::Map<String, Value>,
-    value: &'value str,
+    #[serde(flatten)]
+    asked: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'value str>,
 }
 
 impl Store {
     async fn send(&self, client: &Client) -> anyhow::Result<Value> {
         let value = self.value_file.as_deref().map(value).transpose()?.unwrap_or_default();
-        let body = Storing {
+        let body = Asking {
             name: &self.name,
             kind: self.kind()?,
             owner: &self.owner,
             justification: &self.justification,
             terms: self.terms.fields()?,
-            value: &value,
+            asked: serde_json::Map::new(),
+            value: Some(&value),
         };
         send(client, "/v1/credentials", &body).await
     }

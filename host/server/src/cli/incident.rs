@@ -27,29 +27,8 @@ pub(crate) enum Incident {
         #[arg(long, default_value = "")]
         note: String,
     },
-    /// List the incidents, newest first
-    List,
-    /// Show an incident
-    Show {
-        /// Its id
-        id: String,
-    },
-    /// Write the exposure report from the ledger
-    Report {
-        /// Its id
-        id: String,
-        /// Write a page for people into this new file instead of printing JSON
-        #[arg(long, value_name = "FILE")]
-        html: Option<PathBuf>,
-    },
-    /// Close an incident: what it quarantined runs again, what it revoked stays so
-    Close {
-        /// Its id
-        id: String,
-        /// How it came about, in 20 characters or more
-        #[arg(long, value_name = "TEXT")]
-        root_cause: String,
-    },
+    #[command(flatten)]
+    Known(Known),
     /// A tenant's own, about what is the tenant's (tenant)
     #[command(subcommand)]
     Own(Own),
@@ -68,14 +47,21 @@ pub(crate) enum Own {
         #[arg(long, default_value = "")]
         note: String,
     },
-    /// List the incidents about what is the tenant's, newest first
+    #[command(flatten)]
+    Known(Known),
+}
+
+/// What is done with incidents that are there, whoever's they are.
+#[derive(Subcommand)]
+pub(crate) enum Known {
+    /// List the incidents, newest first
     List,
     /// Show an incident
     Show {
         /// Its id
         id: String,
     },
-    /// Write the exposure report from the tenant's part of the ledger
+    /// Write the exposure report from the ledger
     Report {
         /// Its id
         id: String,
@@ -83,7 +69,7 @@ pub(crate) enum Own {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
-    /// Close an incident that the tenant opened
+    /// Close an incident: what it quarantined runs again, what it revoked stays so
     Close {
         /// Its id
         id: String,
@@ -156,12 +142,9 @@ const OWN: &str = "/v1/own/incidents";
 
 impl Incident {
     pub(crate) async fn run(&self, global: &Global, output: &Output) -> anyhow::Result<()> {
-        if let Self::Own(own) = self {
-            return own.run(&global.tenant()?, output).await;
-        }
-        let client = global.operator()?;
         match self {
             Self::Open { subject, note } => {
+                let client = global.operator()?;
                 let tenant = match &subject.tenant {
                     Some(tenant) => Some(target::id_of(&client, "/v1/tenants", "ten_", tenant).await?),
                     None => None,
@@ -171,12 +154,9 @@ impl Incident {
                 output.show(&client.post(ALL, &new).await?, &[]);
                 Ok(())
             }
-            Self::List => list(&client, ALL, output).await,
-            Self::Show { id } => show(&client, ALL, id, output).await,
-            Self::Report { id, html } => report(&client, ALL, id, html.as_ref(), output).await,
-            Self::Close { id, root_cause } => close(&client, ALL, id, root_cause, output).await,
-            Self::Own(own) => own.run(&client, output).await,
-            Self::Notify(notify) => notify.run(&client, output).await,
+            Self::Known(known) => known.run(&global.operator()?, ALL, output).await,
+            Self::Own(own) => own.run(&global.tenant()?, output).await,
+            Self::Notify(notify) => notify.run(&global.operator()?, output).await,
         }
     }
 }
@@ -196,10 +176,18 @@ impl Own {
                 output.show(&client.post(OWN, &new).await?, &[]);
                 Ok(())
             }
-            Self::List => list(client, OWN, output).await,
-            Self::Show { id } => show(client, OWN, id, output).await,
-            Self::Report { id, html } => report(client, OWN, id, html.as_ref(), output).await,
-            Self::Close { id, root_cause } => close(client, OWN, id, root_cause, output).await,
+            Self::Known(known) => known.run(client, OWN, output).await,
+        }
+    }
+}
+
+impl Known {
+    async fn run(&self, client: &Client, base: &str, output: &Output) -> anyhow::Result<()> {
+        match self {
+            Self::List => list(client, base, output).await,
+            Self::Show { id } => show(client, base, id, output).await,
+            Self::Report { id, html } => report(client, base, id, html.as_ref(), output).await,
+            Self::Close { id, root_cause } => close(client, base, id, root_cause, output).await,
         }
     }
 }

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::client::Client;
 use crate::cli::credential;
+use crate::cli::credential::Asking;
 use crate::cli::credential::terms::Terms;
 use crate::cli::output::Output;
 
@@ -45,19 +45,12 @@ pub(crate) struct Authorize {
     terms: Terms,
 }
 
+/// What an authorization asks for beside what each new credential does.
 #[derive(Serialize)]
-struct Asking<'value> {
-    name: &'value str,
-    kind: Value,
+struct Asked<'value> {
     #[serde(skip_serializing_if = "Option::is_none")]
     authorize_url: Option<&'value str>,
     redirect_uri: &'value str,
-    owner: &'value str,
-    justification: &'value str,
-    #[serde(flatten)]
-    terms: serde_json::Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'value str>,
 }
 
 /// A person takes longer than this to do anything.
@@ -69,11 +62,10 @@ impl Authorize {
         let body = Asking {
             name: &self.name,
             kind: credential::kind_of(&self.kind_file)?,
-            authorize_url: self.authorize_url.as_deref(),
-            redirect_uri: &self.redirect_uri,
             owner: &self.owner,
             justification: &self.justification,
             terms: self.terms.fields()?,
+            asked: Asked { authorize_url: self.authorize_url.as_deref(), redirect_uri: &self.redirect_uri },
             value: value.as_ref().map(|value| value.as_str()),
         };
         let begun = credential::send(client, "/v1/credentials/authorize", &body).await?;

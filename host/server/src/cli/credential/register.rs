@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cli::client::Client;
 use crate::cli::credential;
+use crate::cli::credential::Asking;
 use crate::cli::credential::terms::Terms;
 use crate::cli::output::Output;
 
@@ -49,19 +50,12 @@ pub(crate) struct Register {
     terms: Terms,
 }
 
+/// What a registration asks for beside what each new credential does.
 #[derive(Serialize)]
-struct Asking<'value> {
-    name: &'value str,
-    kind: Value,
+struct Asked<'value> {
     #[serde(skip_serializing_if = "Option::is_none")]
     registration_url: Option<&'value str>,
     client: Map<String, Value>,
-    owner: &'value str,
-    justification: &'value str,
-    #[serde(flatten)]
-    terms: Map<String, Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'value str>,
 }
 
 impl Register {
@@ -70,11 +64,10 @@ impl Register {
         let body = Asking {
             name: &self.name,
             kind: credential::kind_of(&self.kind_file)?,
-            registration_url: self.registration_url.as_deref(),
-            client: self.client()?,
             owner: &self.owner,
             justification: &self.justification,
             terms: self.terms.fields()?,
+            asked: Asked { registration_url: self.registration_url.as_deref(), client: self.client()? },
             value: value.as_ref().map(|value| value.as_str()),
         };
         output.show(&credential::send(client, "/v1/credentials/register", &body).await?, credential::COLUMNS);
