@@ -11,7 +11,6 @@ use keybearer_contract::Problem;
 use keybearer_contract::UnixMillis;
 use keybearer_gate::CredentialRecord;
 use keybearer_gate::CredentialState;
-use keybearer_gate::Management;
 use keybearer_gate::OauthRegistration;
 use keybearer_gate::PrincipalLabel;
 use keybearer_gate::Registration;
@@ -146,8 +145,11 @@ impl Executor {
         let now = UnixMillis::now();
         let (terms, expires) = onboarding::terms_of(&new, now)?;
         let (terms, expires) = ending_with_secret((terms, expires), secret_expires_s, now);
-        let token = self.strongbox.seal_registration(selected, &registered.vessel).map_err(|why| refused(&why))?;
-        let management = registered.management_url.clone().zip(token).map(|(url, token)| Management { url, token });
+        let management = match &registered.management_url {
+            Some(url) => self.strongbox.seal_registration(selected, &registered.vessel, url),
+            None => Ok(None),
+        };
+        let management = management.map_err(|why| refused(&why))?;
         if management.is_none() {
             tracing::warn!(tenant = %record.tenant, credential = %record.id, "its issuer gives no way to take its client back");
         }
@@ -178,9 +180,9 @@ impl Executor {
         by: &PrincipalLabel,
         until: Instant,
     ) -> Option<bool> {
-        let management = record.registration.as_ref()?.management.as_ref()?;
-        let (facts, exchange) =
-            (renewal::facts_of_act(&record.tenant, by), keybearer_sources::deregister(&management.url));
+        record.registration.as_ref()?.management.as_ref()?;
+        let Some(url) = self.strongbox.management_url(record) else { return Some(false) };
+        let (facts, exchange) = (renewal::facts_of_act(&record.tenant, by), keybearer_sources::deregister(&url));
         let Some(undo) = self.strongbox.undo_registration(facts, record, exchange) else { return Some(false) };
         let is_taken_back = self.give_back_last(undo, until).await;
         if is_taken_back {

@@ -18,7 +18,7 @@ use keybearer_gate::CredentialRecord;
 use keybearer_gate::Exchange;
 use keybearer_gate::Facts;
 use keybearer_gate::Management;
-use keybearer_gate::Sealed;
+use keybearer_gate::Target;
 use keybearer_gate::Yields;
 use serde_json::Value;
 use serde_json::json;
@@ -75,13 +75,29 @@ impl Strongbox {
         Ok((vessel, Some(key)))
     }
 
-    /// Seals the token that manages a client, if an answer left one in the vessel.
+    /// Seals where a client is managed, and the token that manages it, if an answer left one in the vessel.
     ///
     /// # Errors
     /// [`SealBroken`] if the tenant's data key is missing or does not open.
-    pub fn seal_registration(&self, selected: &Selected, vessel: &Vessel) -> Result<Option<Sealed>, SealBroken> {
+    pub fn seal_registration(
+        &self,
+        selected: &Selected,
+        vessel: &Vessel,
+        url: &Target,
+    ) -> Result<Option<Management>, SealBroken> {
         let Some(token) = vessel.get(REGISTRATION_TOKEN) else { return Ok(None) };
-        self.seal_for_tenant(selected.tenant(), &context(selected.credential()), token.expose()).map(Some)
+        let (tenant, credential) = (selected.tenant(), selected.credential());
+        let token = self.seal_for_tenant(tenant, &context(credential), token.expose())?;
+        let url = self.seal_for_tenant(tenant, &url_context(credential), url.to_string().as_bytes())?;
+        Ok(Some(Management { url, token }))
+    }
+
+    /// Where a client is managed; none if that is not kept, or does not open.
+    #[must_use]
+    pub fn management_url(&self, record: &CredentialRecord) -> Option<Target> {
+        let kept = record.registration.as_ref()?.management.as_ref()?;
+        let url = self.open_for_tenant(&record.tenant, &url_context(&record.id), &kept.url).ok()?;
+        std::str::from_utf8(&Zeroizing::new(url)).ok()?.parse().ok()
     }
 
     /// How a client is taken back: part of the act that ends its credential. The last thing of it, for what the client
@@ -105,6 +121,10 @@ impl Strongbox {
 
 fn context(credential: &CredentialId) -> String {
     format!("registration {credential}")
+}
+
+fn url_context(credential: &CredentialId) -> String {
+    format!("registration url {credential}")
 }
 
 /// A new private key as a JWK, and its public half; none for an algorithm that no key is made for.
@@ -182,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_manages_a_client_opens_for_its_own_credential_only() {
+    fn what_manages_a_client_opens_for_its_own_credential_only() {
         let house = House::new();
         let (tenant, other) = (house.tenant(), house.tenant());
         let credential = house.credential(&tenant, CredentialKind::Bearer, "a-value-of-the-tests-0123456789");
@@ -190,20 +210,23 @@ mod tests {
         let selected = house.strongbox.select_waiting(&tenant, &credential).expect("it waits");
         let mut vessel = Vessel::default();
         vessel.put(REGISTRATION_TOKEN, Arc::new(Secret::take(b"registration-token-0123456789".to_vec())));
-        let token = house.strongbox.seal_registration(&selected, &vessel).expect("sealed").expect("a token");
-        let url: keybearer_gate::Target = "https://login.example.com/reg/1".parse().expect("a URL");
-        let management = Some(Management { url: url.clone(), token });
+        let url: Target = "https://login.example.com/reg/1?token=2".parse().expect("a URL");
+        let management = house.strongbox.seal_registration(&selected, &vessel, &url).expect("sealed");
+        let sealed = management.as_ref().expect("there is a token").url.0.clone();
+        assert!(memchr::memmem::find(&sealed, b"login").is_none());
         house.change(&tenant, &credential, |record| {
             record.registration = Some(Registration { registration_url: url.clone(), at: NOW, management });
         });
         let record = house.strongbox.record(&tenant, &credential).expect("a record");
         let opened = house.strongbox.registration_token(&record).expect("opens").expect("a token");
         assert_eq!(opened.expose(), b"registration-token-0123456789");
+        assert_eq!(house.strongbox.management_url(&record).as_ref(), Some(&url));
         for moved in [
             CredentialRecord { id: CredentialId::random(), ..CredentialRecord::clone(&record) },
             CredentialRecord { tenant: other, ..CredentialRecord::clone(&record) },
         ] {
             assert!(house.strongbox.registration_token(&moved).is_err());
+            assert!(house.strongbox.management_url(&moved).is_none());
         }
         let undo = |record: &CredentialRecord| {
             house.strongbox.undo_registration(facts(&tenant), record, Exchange::new(Method::Delete, url.clone()))

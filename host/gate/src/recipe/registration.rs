@@ -6,7 +6,9 @@ use keybearer_contract::Scheme;
 use keybearer_contract::SigningAlgorithm;
 use keybearer_contract::UnixMillis;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
+use serde::de::Error as _;
 use serde_json::Value;
 use serde_json::json;
 
@@ -87,10 +89,17 @@ pub struct Registration {
 /// How a client is managed (RFC 7592 §2).
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Management {
-    /// `registration_client_uri`
-    pub url: Target,
+    /// `registration_client_uri`, sealed under the tenant's data key: some issuers put a token into it.
+    #[serde(deserialize_with = "sealed")]
+    pub url: Sealed,
     /// `registration_access_token`, sealed under the tenant's data key.
     pub token: Sealed,
+}
+
+/// Without a word of what is there: it may hold a token.
+fn sealed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sealed, D::Error> {
+    let in_the_open = "a registered client's management URL is not sealed: an earlier build wrote it";
+    Sealed::deserialize(deserializer).map_err(|_| D::Error::custom(in_the_open))
 }
 
 impl OauthRegistration {
@@ -291,6 +300,18 @@ mod tests {
     }
 
     const PLACE: &str = "https://login.example.com/reg";
+
+    // If it failed, a store of an earlier build would break the start without a word, or show the token in its URL.
+    #[test]
+    fn a_management_url_in_the_open_is_refused_and_not_repeated() {
+        let old = r#"{"url": "https://login.example.com/reg/1?token=canary", "token": [1, 2]}"#;
+        let refused = serde_json::from_str::<Management>(old).err().expect("refused").to_string();
+        assert!(
+            refused.contains("is not sealed: an earlier build wrote it") && !refused.contains("canary"),
+            "{refused}"
+        );
+        assert!(serde_json::from_str::<Management>(r#"{"url": [3], "token": [1, 2]}"#).is_ok());
+    }
 
     #[test]
     fn a_client_is_registered_for_what_its_recipe_says_and_nothing_else() {
