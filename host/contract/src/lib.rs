@@ -45,6 +45,7 @@ pub use manifest::Manifest;
 pub use manifest::ManifestInvalid;
 pub use manifest::PackageHead;
 pub use manifest::PathPattern;
+pub use manifest::PatternMalformed;
 pub use manifest::Scheme;
 pub use manifest::Slot;
 pub use manifest::Wasi;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::Host;
 use crate::Limits;
 use crate::Method;
+use crate::NameMalformed;
 use crate::PackageName;
 use crate::Placement;
 use crate::SlotName;
@@ -23,6 +24,23 @@ pub enum ManifestInvalid {
     /// A rule is broken.
     #[error("the manifest is refused: {0}")]
     Rule(String),
+}
+
+/// The text is no host or path of a manifest. Says which rule, and quotes nothing: it may stand in an answer to whoever
+/// sent the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternMalformed {
+    /// It is no host.
+    #[error(transparent)]
+    Host(#[from] NameMalformed),
+    /// It is no pattern of hosts or paths.
+    #[error("not a {what}: {why}")]
+    Rule {
+        /// What it was to be.
+        what: &'static str,
+        /// The rule.
+        why: &'static str,
+    },
 }
 
 /// A package's manifest.
@@ -208,25 +226,24 @@ impl HostRule {
 }
 
 impl FromStr for HostRule {
-    type Err = ManifestInvalid;
+    type Err = PatternMalformed;
 
-    fn from_str(text: &str) -> Result<Self, ManifestInvalid> {
-        let refuse = |why: &str| ManifestInvalid::Rule(format!("host `{text}`: {why}"));
+    fn from_str(text: &str) -> Result<Self, PatternMalformed> {
         if let Some(suffix) = text.strip_prefix(Self::FROM_GRANT) {
-            let suffix = suffix.parse::<Host>().map_err(|error| refuse(&error.to_string()))?;
-            return Ok(Self::FromGrant { suffix });
+            return Ok(Self::FromGrant { suffix: suffix.parse()? });
         }
         if text.contains('*') || text.contains('{') {
-            return Err(refuse("name the host, or write `{grant}.suffix.example` to leave one label to the grant"));
+            let why = "name the host, or write `{grant}.suffix.example` to leave one label to the grant";
+            return Err(PatternMalformed::Rule { what: "host", why });
         }
-        text.parse().map(Self::Exact).map_err(|error| refuse(&format!("{error}")))
+        Ok(Self::Exact(text.parse()?))
     }
 }
 
 impl TryFrom<String> for HostRule {
-    type Error = ManifestInvalid;
+    type Error = PatternMalformed;
 
-    fn try_from(text: String) -> Result<Self, ManifestInvalid> {
+    fn try_from(text: String) -> Result<Self, PatternMalformed> {
         text.parse()
     }
 }
@@ -301,11 +318,11 @@ impl PathPattern {
 }
 
 impl FromStr for PathPattern {
-    type Err = ManifestInvalid;
+    type Err = PatternMalformed;
 
-    fn from_str(text: &str) -> Result<Self, ManifestInvalid> {
-        let refuse = |why: &str| ManifestInvalid::Rule(format!("path `{text}`: {why}"));
-        let body = text.strip_prefix('/').ok_or_else(|| refuse("it must begin with `/`"))?;
+    fn from_str(text: &str) -> Result<Self, PatternMalformed> {
+        let refuse = |why| PatternMalformed::Rule { what: "pattern of paths", why };
+        let body = text.strip_prefix('/').ok_or(refuse("it must begin with `/`"))?;
         let mut segments = Vec::new();
         let parts: Vec<&str> = body.split('/').collect();
         for (index, part) in parts.iter().enumerate() {
@@ -328,9 +345,9 @@ impl FromStr for PathPattern {
 }
 
 impl TryFrom<String> for PathPattern {
-    type Error = ManifestInvalid;
+    type Error = PatternMalformed;
 
-    fn try_from(text: String) -> Result<Self, ManifestInvalid> {
+    fn try_from(text: String) -> Result<Self, PatternMalformed> {
         text.parse()
     }
 }

@@ -105,7 +105,7 @@ name!(
 );
 name!(
     /// What an agent calls itself, for records: a name, never a sentence.
-    AgentName, "agent name", "1 to 63 of a-z, A-Z, 0-9 and `-_.:/@`, beginning with a letter or digit",
+    AgentName, "name of an agent", "1 to 63 of a-z, A-Z, 0-9 and `-_.:/@`, beginning with a letter or digit",
     is_agent
 );
 name!(

@@ -133,7 +133,8 @@ pub struct Problem {
     pub code: Code,
     /// What to do about it, for a person.
     pub detail: String,
-    /// JSON pointer (RFC 6901) into the arguments, where they are what is wrong.
+    /// JSON pointer (RFC 6901) to what is wrong: into the arguments for [`Code::InvalidArguments`], into the body for
+    /// [`Code::MalformedBody`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pointer: Option<Box<str>>,
     /// The limit that was reached and its value.
@@ -187,7 +188,7 @@ impl Problem {
         self
     }
 
-    /// Says where in the arguments it is.
+    /// Says where in the arguments, or the body, it is.
     #[must_use]
     pub fn at_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into().into_boxed_str());

@@ -15,6 +15,11 @@ use serde::Serialize;
 #[error("{0}")]
 pub struct NotCanonical(pub(crate) &'static str);
 
+/// The same as a whole sentence, for whoever reads it where a URL stood among other things. Quotes nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a URL in canonical form: {0}")]
+pub struct UrlMalformed(#[from] NotCanonical);
+
 /// Scheme, host and port: what is dialled, and what TLS is asked to prove.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Destination {
@@ -251,10 +256,10 @@ impl fmt::Debug for Target {
 }
 
 impl TryFrom<String> for Target {
-    type Error = NotCanonical;
+    type Error = UrlMalformed;
 
-    fn try_from(text: String) -> Result<Self, NotCanonical> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, UrlMalformed> {
+        Ok(text.parse::<Self>()?)
     }
 }
 

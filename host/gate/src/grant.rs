@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::Destination;
 use crate::NotCanonical;
 use crate::Target;
+use crate::UrlMalformed;
 
 /// A grant. One without a slot is leave to run the package with what its allowlist names.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -215,10 +216,10 @@ impl FromStr for BaseUrl {
 }
 
 impl TryFrom<String> for BaseUrl {
-    type Error = NotCanonical;
+    type Error = UrlMalformed;
 
-    fn try_from(text: String) -> Result<Self, NotCanonical> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, UrlMalformed> {
+        Ok(text.parse::<Self>()?)
     }
 }
 

@@ -55,6 +55,7 @@ pub use credential::Yields;
 pub use destination::Destination;
 pub use destination::NotCanonical;
 pub use destination::Target;
+pub use destination::UrlMalformed;
 pub use exchange::AnswerFormat;
 pub use exchange::AnswerShape;
 pub use exchange::Assertion;

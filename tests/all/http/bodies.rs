@@ -144,6 +144,41 @@ async fn h02_h05_json_that_could_mean_two_things_is_refused() -> anyhow::Result<
 }
 
 #[tokio::test]
+async fn a_body_of_the_wrong_shape_hears_which_field_and_what_may_stand_there() -> anyhow::Result<()> {
+    // If this failed, people would guess, and ask the operator, who cannot see it either.
+    let (server, tenant) = stage().await?;
+    let secret = canary("typo-");
+    let operator = server.admin().bearing(server.operator_token());
+    let digest = json!({"package": "echo", "digest": secret});
+    let scope = json!({"label": "x", "scopes": ["call", secret]});
+    let kind = json!({"name": "x", "kind": {"kind": secret}, "owner": "o", "justification": "j", "value": secret});
+    let call = json!({"tool": secret, "arguments": {}});
+    for (client, path, body, pointer, said) in [
+        (&operator, "/v1/tenants", json!({"name": secret.to_uppercase()}), "/name", "1 to 63 of a-z, 0-9 and `-`"),
+        (
+            &tenant.client,
+            "/v1/tokens",
+            scope,
+            "/scopes/1",
+            "`call`, `credentials`, `grants`, `tokens`, `audit`, `runs`",
+        ),
+        (&tenant.client, "/v1/grants", digest, "/digest", "`blake3:` and 64 lower-case hex digits"),
+        (&tenant.client, "/v1/credentials", kind, "/kind", "`bearer`, `basic`, `header`"),
+        (&tenant.client, "/v1/runs", json!({"agent": [secret]}), "/agent", "expected a string"),
+        (&tenant.client, "/v1/calls", call, "/tool", "`package.tool`"),
+    ] {
+        let answer = client.post(path, &body).await?;
+        assert_problem(&answer, 400, "malformed_body", path);
+        let problem = answer.json();
+        assert_eq!(problem["pointer"], pointer, "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{problem}");
+        let text = answer.text().to_lowercase();
+        assert!(!text.contains(&secret) && !server.log().to_lowercase().contains(&secret), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn messagepack_calls_and_answers_are_those_of_json() -> anyhow::Result<()> {
     // If this failed, one tool would get two different arguments, or give two results, by how one speaks to it.
     let (_server, tenant) = stage().await?;

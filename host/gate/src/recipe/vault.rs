@@ -304,7 +304,9 @@ impl FromStr for VaultPath {
         if text.len() <= PATH_BYTES_MAX && text.split('/').all(is_segment) {
             return Ok(Self(text.to_owned()));
         }
-        Err(RecipeRefused("a path is segments of letters, digits and `._-` with slashes between them"))
+        Err(RecipeRefused(
+            "not a path of Vault: it must be segments of letters, digits and `._-` with slashes between them",
+        ))
     }
 }
 

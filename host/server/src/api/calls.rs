@@ -101,13 +101,9 @@ pub(crate) async fn explain(app: Arc<App>, context: TenantContext, input: Input)
 /// between looks into them.
 fn request(bytes: &[u8], idempotency_key: Option<String>, depth_max: usize) -> Result<CallRequest, Problem> {
     body::require_object(bytes)?;
-    let body: CallBody<'_> = match serde_json::from_slice(bytes) {
-        Ok(body) => body,
-        Err(error) => {
-            body::check(bytes, depth_max)?;
-            return Err(body::shape_problem(bytes, &error));
-        }
-    };
+    // Where it is wrong is asked only then: every call goes through here.
+    let body: CallBody<'_> =
+        serde_json::from_slice(bytes).map_err(|_| body::refusal::<CallBody<'_>>(bytes, depth_max))?;
     // Its own fields are known, unique and flat; what is left to check are the arguments, one level down.
     body::check(body.arguments.get().as_bytes(), depth_max - 1)?;
     let attempt = body.attempt.unwrap_or(1);

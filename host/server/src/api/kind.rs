@@ -27,7 +27,8 @@ pub(crate) struct Found {
 impl<'de> Deserialize<'de> for Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = serde_json::Value::deserialize(deserializer)?;
-        match OauthDiscovery::of(&written).map_err(D::Error::custom)? {
+        let refused = |why| D::Error::custom(format_args!("not a kind of credential: {why}"));
+        match OauthDiscovery::of(&written).map_err(refused)? {
             Some(discovery) => Ok(Self::ByIssuer(Box::new(discovery))),
             None => {
                 CredentialKind::deserialize(written).map(|kind| Self::Whole(Box::new(kind))).map_err(D::Error::custom)

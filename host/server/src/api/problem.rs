@@ -43,7 +43,7 @@ pub(crate) struct ProblemBody {
     /// The call, or for an error of ours the id under which it was logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) instance: Option<String>,
-    /// JSON pointer into the arguments, where they are what is wrong.
+    /// JSON pointer to what is wrong: into the arguments for `invalid_arguments`, into the body for `malformed_body`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pointer: Option<String>,
     /// The limit that was reached.

@@ -125,7 +125,7 @@ impl std::fmt::Display for Refused {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let problem = &self.0;
         write!(formatter, "{} ({}): {}", problem.title, problem.code.as_str(), problem.detail)?;
-        if let Some(pointer) = problem.pointer.as_ref().filter(|pointer| !pointer.is_empty()) {
+        if let Some(pointer) = problem.pointer.as_ref().filter(|pointer| !problem.detail.contains(pointer.as_str())) {
             write!(formatter, " [at {pointer}]")?;
         }
         if let Some(limit) = &problem.limit {
