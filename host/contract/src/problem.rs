@@ -216,4 +216,20 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         assert!(Code::ALL.iter().all(|code| (400..600).contains(&code.status())));
     }
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let paper = include_str!("../../../docs/codes.md");
+        let (table, _) = paper.split_once("\n## ").expect("the codes of problems are its first chapter");
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
+        let documented: Vec<(&str, u16)> = rows
+            .map(|row| {
+                let cells: Vec<&str> = row.split(" | ").collect();
+                assert!(cells.len() == 4 && ["no", "later", "ask first"].contains(&cells[3]), "{row}");
+                (cells[0].trim_end_matches('`'), cells[1].parse().expect("a status"))
+            })
+            .collect();
+        let codes: Vec<(&str, u16)> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
+        assert_eq!(documented, codes);
+    }
 }

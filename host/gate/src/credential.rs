@@ -158,6 +158,27 @@ impl Yields {
 }
 
 impl CredentialKind {
+    /// The name of every kind, as `kind` says it.
+    pub const NAMES: &'static [&'static str] = &[
+        "bearer",
+        "basic",
+        "header",
+        "query",
+        "aws_keys",
+        "hmac_key",
+        "jwt_key",
+        "oauth_client_credentials",
+        "oauth_refresh_token",
+        "aws_secret",
+        "oauth_token_exchange",
+        "oauth_jwt_bearer",
+        "aws_role",
+        "vault_kv",
+        "vault_database",
+        "spiffe_x509",
+        "spiffe_jwt",
+    ];
+
     /// What goes out of this kind of credential.
     #[must_use]
     pub fn yields(&self) -> Yields {
@@ -490,5 +511,19 @@ impl CredentialRecord {
     #[must_use]
     pub fn overlap_of(&self, version: u32, now: UnixMillis) -> Option<&Overlap> {
         self.overlaps.iter().find(|overlap| overlap.version == version && now < overlap.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_kinds_are_those_that_are_read() {
+        let unknown = serde_json::json!({ "kind": "none of them" });
+        let refused = serde_json::from_value::<CredentialKind>(unknown).expect_err("unknown").to_string();
+        let (_, names) = refused.split_once("expected one of ").expect("it lists them");
+        let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+        assert_eq!(names, CredentialKind::NAMES);
     }
 }

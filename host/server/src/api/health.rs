@@ -10,6 +10,7 @@ use keybearer_executor::WorkloadState;
 use crate::api::App;
 use crate::api::input::Input;
 use crate::api::reply::Reply;
+use crate::metrics::MEDIA_TYPE;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -52,5 +53,5 @@ pub(crate) async fn metrics(app: Arc<App>, _input: Input) -> Result<Reply, Probl
     let watched = [app.executor.hooks_live_and_silent(), app.executor.subscriptions_live_and_broken()];
     let workload = app.executor.workload();
     let text = app.metrics.text(&app.executor.counters(), app.executor.ready().is_ok(), watched, workload);
-    Ok(Reply::bytes(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text))
+    Ok(Reply::bytes(StatusCode::OK, MEDIA_TYPE, text))
 }

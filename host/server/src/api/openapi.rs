@@ -1,6 +1,8 @@
 //! `/openapi.json`: OpenAPI 3.1, written from the table of routes, so that no route can be missing from
 //! it. Schemas are those of the very types that are read and written.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -23,6 +25,7 @@ use crate::api::routes::ANY_QUERY;
 use crate::api::routes::Handler;
 use crate::api::routes::ROUTES;
 use crate::api::routes::Route;
+use crate::metrics;
 
 /// The schema of a type, by its functions, so that it can stand in a table.
 #[derive(Clone, Copy)]
@@ -53,6 +56,8 @@ pub(crate) enum Body {
     Html,
     Octets,
     Text,
+    /// What Prometheus reads.
+    Metrics,
     /// A JSON document of another standard.
     Document,
 }
@@ -73,6 +78,7 @@ pub(crate) fn document() -> Value {
         let operation = operation(route, &mut schemas);
         paths.entry(route.path).or_default().insert(route.method.as_str().to_ascii_lowercase(), operation);
     }
+    known::refine(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -180,6 +186,10 @@ fn content(body: Body, schemas: &mut BTreeMap<String, Value>) -> Option<Value> {
         Body::Html => Some(json!({ "text/html": { "schema": { "type": "string" } } })),
         Body::Octets => Some(json!({ "application/octet-stream": {} })),
         Body::Text => Some(json!({ "text/plain": { "schema": { "type": "string" } } })),
+        Body::Metrics => {
+            let media_type = metrics::MEDIA_TYPE.split(';').next().unwrap_or_default();
+            Some(json!({ media_type: { "schema": { "type": "string" } } }))
+        }
         Body::Document => Some(json!({ "application/json": { "schema": { "type": "object" } } })),
     }
 }

@@ -290,7 +290,7 @@ routes! {
     GET "/readyz" readiness "Says whether calls can be taken.",
         open!(health::readyz), None, &[], NO_BODY => 200 Body::Text;
     GET "/metrics" metrics "Numbers for Prometheus.",
-        open!(health::metrics), None, &[], NO_BODY => 200 Body::Text;
+        open!(health::metrics), None, &[], NO_BODY => 200 Body::Metrics;
     GET "/openapi.json" openapi "This document.",
         open!(openapi::serve), None, &[], NO_BODY => 200 Body::Document;
 }
