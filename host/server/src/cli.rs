@@ -6,6 +6,7 @@ mod call;
 pub(crate) mod client;
 mod credential;
 mod doctor;
+mod failure;
 mod grant;
 mod hook;
 mod incident;
@@ -31,7 +32,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
-use crate::cli::client::Refused;
+use crate::cli::failure::Cause;
 use crate::cli::output::Output;
 use crate::config::Config;
 
@@ -131,6 +132,7 @@ impl Global {
     /// Reads the configuration.
     fn read_config(&self) -> anyhow::Result<Config> {
         Config::read(&self.config.clone().unwrap_or_else(crate::config::default_path))
+            .map_err(|error| Cause::ConfigurationRefused.of(error))
     }
 }
 
@@ -141,7 +143,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => {
             // clap's own: help goes to stdout with 0, a usage error to stderr with 2.
             if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
-                Output { json: true }.error(&failure("cli_usage", error.to_string().trim_end()));
+                Output { json: true }.error(&failure::in_json(&Cause::Usage.says(error.to_string().trim_end())));
             } else {
                 let _ = error.print();
             }
@@ -152,19 +154,14 @@ pub(crate) fn main() -> ExitCode {
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
-            match error.downcast_ref::<Refused>() {
-                Some(refused) if output.json => output.error(&serde_json::json!(refused.0)),
-                _ if output.json => output.error(&failure("cli_failed", &format!("{error:#}"))),
-                _ => eprintln!("keybearer: {error:#}"),
+            if output.json {
+                output.error(&failure::in_json(&error));
+            } else {
+                eprintln!("keybearer: {error:#}");
             }
             ExitCode::FAILURE
         }
     }
-}
-
-/// What no server answered, in the form of what one answers: with a code to go by, and a sentence.
-fn failure(code: &str, detail: &str) -> serde_json::Value {
-    serde_json::json!({ "code": code, "detail": detail })
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -62,7 +62,16 @@ fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()
     }
     let json = person.as_tenant(&["--json", "tool", "list"])?.refused()?;
     let json = serde_json::from_str::<Value>(&json)?;
-    assert!(json["code"] == "cli_failed" && json["detail"].is_string(), "{json}");
+    assert!(json["code"] == "server_unreachable" && json["detail"].is_string(), "{json}");
+    for (code, arguments) in [
+        ("file_unreadable", &["--json", "--token-file", "nowhere", "tool", "list"][..]),
+        ("cli_usage", &["--json", "tool", "list"]),
+        ("cli_usage", &["--json", "--token-file", "acme.token", "--server", "ftp://x", "tool", "list"]),
+        ("configuration_refused", &["--json", "--config", "nowhere", "tenant", "list"]),
+    ] {
+        let json: Value = serde_json::from_str(&person.run(arguments)?.refused()?)?;
+        assert!(json["code"] == code && json["detail"].is_string(), "{json}");
+    }
     let usage = person.run(&["--json", "token", "issue"])?;
     assert_eq!((usage.status, &serde_json::from_str::<Value>(&usage.err)?["code"]), (Some(2), &"cli_usage".into()));
     Ok(())

@@ -30,6 +30,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use crate::api::problem::ProblemBody;
+use crate::cli::failure::Cause;
 use crate::tls;
 
 /// Opens connections, with TLS for `https`.
@@ -206,8 +207,8 @@ impl Client {
             request = request.header(*name, *value);
         }
         let sending = self.connector.send(request.body(body)?, ANSWER_BYTES_MAX);
-        let response =
-            tokio::time::timeout(ANSWER_TIME_MAX, sending).await.context("no answer came in ten minutes")??;
+        let sent = tokio::time::timeout(ANSWER_TIME_MAX, sending).await.context("no answer came in ten minutes");
+        let response = sent.flatten().map_err(|error| Cause::ServerUnreachable.of(error))?;
         let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
             return Ok(body);
@@ -223,6 +224,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
                 .context("the server does not take this token, which may have ended or been revoked: name another with --token-file"),
             _ => Refused(problem).into(),
         },
-        Err(_) => anyhow::anyhow!("the server answered {status} without a problem: is this Keybearer?"),
+        Err(_) => {
+            Cause::ServerUnreachable.says(format!("the server answered {status} without a problem: is this Keybearer?"))
+        }
     }
 }

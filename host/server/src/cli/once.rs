@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::Value;
 
+use crate::cli::failure::Cause;
 use crate::cli::output::Output;
 use crate::files::NewFile;
 
@@ -19,7 +20,8 @@ impl Once {
     /// # Errors
     /// If it exists or cannot be made: the server is not asked, then.
     pub(crate) fn into(out: Option<&Path>) -> anyhow::Result<Self> {
-        Ok(Self(out.map(NewFile::make).transpose().context("nothing was asked of the server")?))
+        let made = out.map(NewFile::make).transpose().context("nothing was asked of the server");
+        made.map(Self).map_err(|error| Cause::FileUnwritable.of(error))
     }
 
     /// Puts this field of an answer there. `sentence` says what was made, for whoever has the file; without a file it

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::cli::Global;
 use crate::cli::client::Client;
 use crate::cli::client::Connector;
+use crate::cli::failure::Cause;
 use crate::cli::terminal;
 use crate::config::Config;
 use crate::config::Listener;
@@ -24,26 +25,17 @@ use crate::serve::SERVING_FILE;
 impl Global {
     /// The public listener, with a tenant's token.
     pub(crate) fn tenant(&self) -> anyhow::Result<Client> {
-        let path = self.token_file.as_ref().context(
-            "name a file with a token of the tenant: --token-file FILE (make one with `keybearer token issue --tenant NAME`)",
-        )?;
-        self.tenant_bearing(path)
+        let unnamed = || {
+            Cause::Usage.says(
+                "name a file with a token of the tenant: --token-file FILE (make one with `keybearer token issue --tenant NAME`)",
+            )
+        };
+        self.tenant_bearing(self.token_file.as_ref().ok_or_else(unnamed)?)
     }
 
     /// The public listener, with the token that a file holds, or stdin for `-`.
     pub(crate) fn tenant_bearing(&self, path: &Path) -> anyhow::Result<Client> {
-        let token = if path == Path::new("-") {
-            let bytes = read_secret_input(path, "Token", TOKEN_BYTES_MAX)?;
-            Zeroizing::new(std::str::from_utf8(&bytes).context("stdin holds no token")?.trim().to_owned())
-        } else {
-            files::read_secret(path)?
-        };
-        ensure!(!token.is_empty(), "{} holds no token", path.display());
-        ensure!(
-            !token.starts_with("kbop_"),
-            "{} holds the operator's token, and this is for a tenant's: make one with `keybearer token issue --tenant NAME`",
-            path.display()
-        );
+        let token = read_token(path).map_err(|error| Cause::FileUnreadable.of(error))?;
         let base = match &self.server {
             Some(url) => self.named(url)?,
             None => listening(&self.read_config()?, "public_url"),
@@ -54,10 +46,10 @@ impl Global {
     /// The public listener, with the run's token that a file holds, or stdin for `-`. Another token would be good for more
     /// than the run.
     pub(crate) fn run_bearing(&self, path: &Path) -> anyhow::Result<Client> {
-        ensure!(
-            self.token_file.is_none(),
-            "--run-token-file and --token-file exclude each other: a call has one token"
-        );
+        if self.token_file.is_some() {
+            let sentence = "--run-token-file and --token-file exclude each other: a call has one token";
+            return Err(Cause::Usage.says(sentence));
+        }
         let client = self.tenant_bearing(path)?;
         let holds = client.token().starts_with("kbr_");
         ensure!(
@@ -81,36 +73,56 @@ impl Global {
                 (base, path.clone().unwrap_or(config.operator_token_file))
             }
         };
-        self.client(base, files::read_operator_token(&token_file)?)
+        let token = files::read_operator_token(&token_file).map_err(|error| Cause::FileUnreadable.of(error))?;
+        self.client(base, token)
     }
 
     /// The server that somebody named. A token goes nowhere in the clear but over loopback, unless that is asked for in
     /// as many words; of the configuration's own server its listeners' `dangerous` settings have asked for it.
     fn named(&self, url: &str) -> anyhow::Result<String> {
         let base = url.trim_end_matches('/');
-        let wrong = || format!("--server `{url}` is no URL of a server: write https://host:port");
-        let uri: Uri = base.parse().ok().with_context(wrong)?;
-        let host = uri.host().with_context(wrong)?;
+        let wrong = || Cause::Usage.says(format!("--server `{url}` is no URL of a server: write https://host:port"));
+        let uri: Uri = base.parse().map_err(|_| wrong())?;
+        let host = uri.host().ok_or_else(wrong)?;
         match uri.scheme_str() {
             Some("https") => {}
             Some("http") if is_loopback(host) || self.dangerous_plain_http => {}
-            Some("http") => bail!(
-                "{host} is beyond loopback, and over http:// everybody on the way can read the token: write https://, \
-                 or say --dangerous-plain-http"
-            ),
-            _ => bail!(wrong()),
+            Some("http") => {
+                return Err(Cause::Usage.says(format!(
+                    "{host} is beyond loopback, and over http:// everybody on the way can read the token: write \
+                     https://, or say --dangerous-plain-http"
+                )));
+            }
+            _ => return Err(wrong()),
         }
         Ok(base.to_owned())
     }
 
     fn client(&self, base: String, token: Zeroizing<String>) -> anyhow::Result<Client> {
         let connector = match &self.ca {
-            Some(path) => Connector::trusting(path)?,
+            Some(path) => Connector::trusting(path).map_err(|error| Cause::FileUnreadable.of(error))?,
             None if base.starts_with("https:") => Connector::public()?,
             None => Connector::plain()?,
         };
         Ok(Client::new(connector, base, token))
     }
+}
+
+/// A token of the tenant's, or of a run, out of a file or stdin.
+fn read_token(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let token = if path == Path::new("-") {
+        let bytes = read_secret_input(path, "Token", TOKEN_BYTES_MAX)?;
+        Zeroizing::new(std::str::from_utf8(&bytes).context("stdin holds no token")?.trim().to_owned())
+    } else {
+        files::read_secret(path)?
+    };
+    ensure!(!token.is_empty(), "{} holds no token", path.display());
+    ensure!(
+        !token.starts_with("kbop_"),
+        "{} holds the operator's token, and this is for a tenant's: make one with `keybearer token issue --tenant NAME`",
+        path.display()
+    );
+    Ok(token)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -147,6 +159,10 @@ pub(crate) fn read_secret_input(path: &Path, what: &str, bytes_max: u64) -> anyh
 
 /// Reads a file, or stdin for `-`.
 pub(crate) fn read_input(path: &Path, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    read_bounded(path, bytes_max).map_err(|error| Cause::FileUnreadable.of(error))
+}
+
+fn read_bounded(path: &Path, bytes_max: u64) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     if path == Path::new("-") {
         if terminal::is_at_stdin() {
@@ -175,13 +191,14 @@ pub(crate) async fn id_of(client: &Client, list: &str, prefix: &str, text: &str)
     let items = client.get(list).await?;
     let found = items["items"].as_array().into_iter().flatten().find(|item| item["name"] == text);
     let id = found.and_then(|item| item["id"].as_str());
-    id.map(str::to_owned).with_context(|| format!("there is no `{text}` in {list}"))
+    id.map(str::to_owned).ok_or_else(|| Cause::NotFound.says(format!("there is no `{text}` in {list}")))
 }
 
 /// Refuses what is not one plain segment of a path.
 pub(crate) fn segment(text: &str) -> anyhow::Result<&str> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte));
-    if plain && text != "." && text != ".." { Ok(text) } else { bail!("`{text}` is no id and no name") }
+    let is_segment = plain && text != "." && text != "..";
+    if is_segment { Ok(text) } else { Err(Cause::Usage.says(format!("`{text}` is no id and no name"))) }
 }
 
 #[cfg(test)]
