@@ -107,19 +107,27 @@ pub(crate) fn hold(plan: &Plan, built: &Built, held: &Held) -> anyhow::Result<()
     let stage = Stage::set(built)?;
     let durability = if held.power { Durability::Power } else { Durability::Process };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // Both are kept until the slice is over: what is dropped is stopped.
-    let (floor, ours);
-    let target = if held.floor {
-        floor = stage.floor(held.kind, durability)?;
-        held.kind.floor(&floor)
-    } else {
-        ours = runtime.block_on(Prepared::start(built, &stage, durability))?;
-        ours.target(held.kind)
+    let mut side = match held.floor {
+        true => Side::Floor(stage.floor(held.kind, durability)?),
+        false => Side::Ours(Box::new(runtime.block_on(Prepared::start(built, &stage, durability))?)),
+    };
+    let target = match &side {
+        Side::Floor(floor) => held.kind.floor(floor),
+        Side::Ours(ours) => ours.target(held.kind),
     };
     eprintln!("the server is process {}", target.pid);
     let slice = runtime.block_on(load::slice(&target, held.concurrency, plan))?;
     eprintln!("{:.0} calls/s, {:.0} µs of processor a call", slice.per_second(), slice.cpu_us);
+    if let Side::Ours(ours) = &mut side {
+        anyhow::ensure!(ours.server.stop()?, "the server did not stop well: {}", ours.server.log());
+    }
     Ok(())
+}
+
+/// What is held.
+enum Side {
+    Floor(Role),
+    Ours(Box<Prepared>),
 }
 
 /// Both sides of one comparison.

@@ -1,15 +1,18 @@
-//! The processes beside the real server: they say where they listen, and end with the run. What a
-//! process uses of the machine is read here, too, from the kernel.
+//! The processes beside the real server: they say where they listen, and end when the run does, however
+//! that ends. What a process uses of the machine is read here, too, from the kernel.
 
 use std::io::BufRead as _;
 use std::io::BufReader;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
+use tokio::sync::oneshot;
 
 /// A process of this program in another role.
 pub(crate) struct Role {
@@ -24,7 +27,7 @@ impl Role {
     /// If it ends instead.
     pub(crate) fn start(arguments: &[&str]) -> anyhow::Result<Self> {
         let own = std::env::current_exe().context("where this program is")?;
-        let mut child = Command::new(own).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new(own).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("its output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -51,10 +54,33 @@ impl Role {
 
 impl Drop for Role {
     fn drop(&mut self) {
-        // One that is gone already needs no end.
+        // Its input ends, and so does it: in its own time, as a build that counts writes its counts at its end.
+        drop(self.child.stdin.take());
+        let asked = Instant::now();
+        while asked.elapsed() < END_MAX {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // One that is gone by now needs no end.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How long a process may take to end.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// Ready when whoever started this process has ended, or needs it no longer.
+pub(crate) async fn no_longer_needed() {
+    let (ended, waiting) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        // Nothing is written there: it ends, or fails, which is an end as well.
+        let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        drop(ended);
+    });
+    let _ended = waiting.await;
 }
 
 /// What a process has used so far.

@@ -43,8 +43,12 @@ pub(crate) fn serve(certificate: &Path, key: &Path, token_file: &Path) -> anyhow
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         crate::listening(listener.local_addr()?);
+        let mut ended = std::pin::pin!(crate::children::no_longer_needed());
         loop {
-            let (stream, _) = listener.accept().await?;
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted?,
+                () = &mut ended => return Ok(()),
+            };
             stream.set_nodelay(true)?;
             let (acceptor, expected, body) = (acceptor.clone(), Arc::clone(&expected), body.clone());
             tokio::spawn(async move {

@@ -42,6 +42,13 @@ impl Place {
         command.current_dir(&self.root);
         command
     }
+
+    /// The compiler that it uses.
+    pub(crate) fn rustc(&self) -> Command {
+        let mut command = Command::new("rustc");
+        command.current_dir(&self.root);
+        command
+    }
 }
 
 /// The checkout that this program was built from.

@@ -59,8 +59,12 @@ pub(crate) fn serve(setup: Setup) -> anyhow::Result<()> {
         let bare = Arc::new(Bare { floor: Floor::new(&component, outbound)?, tool: setup.tool, commit });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         crate::listening(listener.local_addr()?);
+        let mut ended = std::pin::pin!(crate::children::no_longer_needed());
         loop {
-            let (stream, _) = listener.accept().await?;
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted?,
+                () = &mut ended => return Ok(()),
+            };
             stream.set_nodelay(true)?;
             let bare = Arc::clone(&bare);
             tokio::spawn(async move {
