@@ -46,6 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "it calls a port of its own")]
     fn nobody_answers_until_somebody_who_was_told_listens() {
         let reserved = Reserved::new().expect("reserved");
         let connect = || std::net::TcpStream::connect(reserved.address());

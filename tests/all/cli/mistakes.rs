@@ -65,7 +65,7 @@ fn mistakes_before_a_server_runs_are_told_with_what_to_do() -> anyhow::Result<()
     assert!(json["code"] == "server_unreachable" && json["detail"].is_string(), "{json}");
     for (code, arguments) in [
         ("file_unreadable", &["--json", "--token-file", "nowhere", "tool", "list"][..]),
-        ("cli_usage", &["--json", "tool", "list"]),
+        ("cli_usage", &["--json", "credential", "list"]),
         ("cli_usage", &["--json", "--token-file", "acme.token", "--server", "ftp://x", "tool", "list"]),
         ("configuration_refused", &["--json", "--config", "nowhere", "tenant", "list"]),
     ] {
