@@ -140,6 +140,7 @@ mod needs_openbao {
             forgot.len() == 1 && forgot[0]["note"] == "version 3" && forgot[0]["subject"] == credential,
             "{forgot:?}"
         );
+        stage.server.kill()?;
         stage.restart()?;
         assert_eq!(stage.get().await?.outcome, "200", "also after a restart");
         Ok(())
