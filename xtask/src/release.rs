@@ -3,7 +3,7 @@
 //! it does not lies elsewhere. The benches are built beside it in the same way, for the floor's sake.
 //!
 //! Why: of a credentialed call's time more goes into fetching code than into running it; placed by counts it
-//! takes a third less (benches/README.md).
+//! takes three tenths less (benches/README.md).
 
 use std::path::Path;
 use std::path::PathBuf;

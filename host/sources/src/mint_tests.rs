@@ -115,15 +115,11 @@ impl House {
 
     async fn mint_until(&self, endpoint: &Endpoint, deadline: Instant) -> Result<(), MintFault> {
         let selected = self.selected();
-        let wanted = Wanted {
-            facts: &self.facts,
-            record: &self.record,
-            selected: &selected,
-            watched: false,
-            deadline,
-            until: deadline,
-        };
-        self.mints.mint(wanted, &self.strongbox, endpoint).await
+        self.mints.mint(self.wanted(&selected, deadline), &self.strongbox, endpoint).await
+    }
+
+    fn wanted<'house>(&'house self, selected: &'house Selected, deadline: Instant) -> Wanted<'house> {
+        Wanted { facts: &self.facts, record: &self.record, selected, watched: false, deadline, until: deadline }
     }
 }
 
@@ -259,14 +255,7 @@ impl House {
     async fn scope(&self, answer: &str) -> Option<String> {
         self.mint(&Endpoint::new(200, TOKEN)).await.expect("minted");
         let (selected, deadline) = (self.selected(), Instant::now() + Duration::from_secs(30));
-        let wanted = Wanted {
-            facts: &self.facts,
-            record: &self.record,
-            selected: &selected,
-            watched: false,
-            deadline,
-            until: deadline,
-        };
+        let wanted = self.wanted(&selected, deadline);
         let vessel = self.strongbox.minted_vessel(&selected, crate::MINTED, UnixMillis::now()).expect("minted");
         let endpoint = Endpoint::new(200, String::leak(answer.to_owned()));
         let said = crate::introspect(wanted, vessel, &self.strongbox, &endpoint).await;

@@ -90,8 +90,8 @@ impl Registered {
     /// The recipe of a client that was asked for as this kind, now that its issuer said how it is called.
     ///
     /// # Errors
-    /// [`AnswerRefused::Unexpected`] if its issuer registered something else, or named a secret where its id belongs; [`AnswerRefused::Malformed`] if it does
-    /// not say what: the client is to be taken back.
+    /// [`AnswerRefused::Unexpected`] if its issuer registered something else, or named a secret where its id belongs;
+    /// [`AnswerRefused::Malformed`] if it does not say what: the client is to be taken back.
     pub fn recipe(&self, kind: &CredentialKind, key: Option<&ClientKey>) -> Result<CredentialKind, AnswerRefused> {
         // An issuer may put something else in place of what was asked for (RFC 7591 §3.2.1).
         let asked = kind.oauth_client().map(|client| client.client_auth.name());
